@@ -1,0 +1,303 @@
+//! The losses of this crate as one value, which a recipe can hold.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::Tensor;
+
+use crate::npairs::npairs_over;
+use crate::pairs::Pairs;
+use crate::similarity::{check_temperature, normalize, similarity_matrix};
+use crate::supcon::supcon_over;
+use crate::{
+    Denominator, Error, NpairsTargets, NtXentConfig, PerAnchor, Result, Scale, Summation,
+    SupConConfig, UndefinedRows, bounds, nt_xent,
+};
+
+pub(crate) const NAMES: &str = "npairs, supcon_out, supcon_in, nt_xent";
+
+/// A loss with its options, applied to embeddings that are not yet normalised.
+///
+/// `FromStr` takes a name (`npairs`, `supcon_out`, `supcon_in`, `nt_xent`) and gives the loss with its source's options;
+/// `Display` gives the name back. With the feature `serde` it is a name, or a table `{ name = "…", temperature = … }`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Loss {
+    /// [`npairs`](crate::npairs()) over cosines; τ = 0.05 as in the Keras example.
+    Npairs {
+        /// τ.
+        temperature: f64,
+        /// Whether the target rows are divided by their sums.
+        targets: NpairsTargets,
+    },
+    /// [`supcon`](crate::supcon()), L_out; τ = 0.1 as in the paper.
+    SupConOut {
+        /// τ.
+        temperature: f64,
+        /// Which rows the denominator sums over.
+        denominator: Denominator,
+        /// A factor on every value.
+        scale: Scale,
+        /// What becomes of rows without a positive.
+        undefined_rows: UndefinedRows,
+    },
+    /// [`supcon`](crate::supcon()), L_in; τ = 0.1 as in the paper.
+    SupConIn {
+        /// τ.
+        temperature: f64,
+        /// Which rows the denominator sums over.
+        denominator: Denominator,
+        /// A factor on every value.
+        scale: Scale,
+        /// What becomes of rows without a positive.
+        undefined_rows: UndefinedRows,
+    },
+    /// [`nt_xent`](crate::nt_xent()); τ = 0.5 as in the paper for CIFAR-10. Labels are not used.
+    NtXent {
+        /// τ.
+        temperature: f64,
+    },
+}
+
+impl Loss {
+    /// npairs with the Keras example's temperature, 0.05.
+    pub fn npairs() -> Self {
+        Self::Npairs {
+            temperature: 0.05,
+            targets: NpairsTargets::default(),
+        }
+    }
+
+    /// SupCon L_out with the paper's temperature, 0.1.
+    pub fn supcon_out() -> Self {
+        Self::SupConOut {
+            temperature: 0.1,
+            denominator: Denominator::default(),
+            scale: Scale::default(),
+            undefined_rows: UndefinedRows::default(),
+        }
+    }
+
+    /// SupCon L_in with the paper's temperature, 0.1.
+    pub fn supcon_in() -> Self {
+        Self::SupConIn {
+            temperature: 0.1,
+            denominator: Denominator::default(),
+            scale: Scale::default(),
+            undefined_rows: UndefinedRows::default(),
+        }
+    }
+
+    /// NT-Xent with the paper's temperature for CIFAR-10, 0.5.
+    pub fn nt_xent() -> Self {
+        Self::NtXent { temperature: 0.5 }
+    }
+
+    /// The name that `FromStr` takes.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Npairs { .. } => "npairs",
+            Self::SupConOut { .. } => "supcon_out",
+            Self::SupConIn { .. } => "supcon_in",
+            Self::NtXent { .. } => "nt_xent",
+        }
+    }
+
+    /// τ.
+    pub fn temperature(&self) -> f64 {
+        match self {
+            Self::Npairs { temperature, .. }
+            | Self::SupConOut { temperature, .. }
+            | Self::SupConIn { temperature, .. }
+            | Self::NtXent { temperature } => *temperature,
+        }
+    }
+
+    /// The same loss at another temperature.
+    #[must_use]
+    pub fn with_temperature(mut self, value: f64) -> Self {
+        match &mut self {
+            Self::Npairs { temperature, .. }
+            | Self::SupConOut { temperature, .. }
+            | Self::SupConIn { temperature, .. }
+            | Self::NtXent { temperature } => *temperature = value,
+        }
+        self
+    }
+
+    /// Whether every sample needs at least two views.
+    pub fn needs_views(&self) -> bool {
+        matches!(self, Self::NtXent { .. })
+    }
+
+    /// Checks the options, so that a recipe fails before the first step.
+    ///
+    /// # Errors
+    /// If a temperature or the base of a scale is not a positive finite number.
+    pub fn check(&self) -> Result<()> {
+        match self.as_supcon() {
+            Some(config) => config.check(),
+            None => check_temperature(self.temperature()),
+        }
+    }
+
+    /// The loss of every row of z `[V·B, D]`, view-major and **not yet normalised**; `labels` are the B samples' labels.
+    ///
+    /// # Errors
+    /// If `z` is not a non-empty float tensor of `views` × `labels.len()` rows, or an option is out of its range.
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// let loss: contrastive_loss::Loss = "npairs".parse()?;
+    /// let z = Tensor::new(&[[1f32, 0.1], [1.0, -0.1], [-1.0, 0.2], [-1.0, 0.0]], &Device::Cpu)?;
+    /// let labels = [0, 0, 1, 1];
+    /// let value = loss.forward(&z, &labels, 1)?.mean()?.to_scalar::<f32>()? as f64;
+    /// assert!(value < loss.collapse_value(&labels, 1));
+    /// assert!(value >= loss.floor(&labels, 1));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn forward(&self, z: &Tensor, labels: &[u32], views: usize) -> Result<PerAnchor> {
+        self.check()?;
+        let z = normalize(z)?; // [V·B, D]
+        let rows = z.dim(0)?;
+        if views == 0 || rows % views != 0 {
+            return Err(Error::Views {
+                rows,
+                views,
+                need: "the rows must be a multiple of the views, of which there is at least one",
+            });
+        }
+        if labels.len() != rows / views {
+            return Err(Error::LabelCount {
+                expected: rows / views,
+                rows,
+                views,
+                got: labels.len(),
+            });
+        }
+        match self {
+            Self::Npairs {
+                temperature,
+                targets,
+            } => {
+                let config = crate::NpairsConfig {
+                    targets: *targets,
+                    ..Default::default()
+                };
+                npairs_over(
+                    &similarity_matrix(&z, *temperature)?,
+                    &self.pairs(labels, views),
+                    &config,
+                )
+            }
+            Self::SupConOut { .. } | Self::SupConIn { .. } => {
+                let config = self.as_supcon().unwrap_or_default();
+                supcon_over(&z, &self.pairs(labels, views), &config)
+            }
+            Self::NtXent { temperature } => nt_xent(
+                &z,
+                views,
+                &NtXentConfig {
+                    temperature: *temperature,
+                },
+            ),
+        }
+    }
+
+    /// The mean of [`forward`](Self::forward) when all embeddings coincide: a run that stays here has collapsed.
+    ///
+    /// ln N for npairs, ln(N − 1) for SupCon and NT-Xent, N = V·B rows; over the negatives only, the mean of ln(N − n_i).
+    /// 0 for an empty batch.
+    pub fn collapse_value(&self, labels: &[u32], views: usize) -> f64 {
+        let pairs = self.pairs(labels, views);
+        match self {
+            Self::Npairs { targets, .. } => bounds::npairs_collapse(&pairs, *targets),
+            _ => bounds::supcon_collapse(&pairs, &self.as_supcon().unwrap_or_default()),
+        }
+    }
+
+    /// A lower bound of the mean of [`forward`](Self::forward) for these labels: about ln n_i for npairs, ln(n_i − 1) for
+    /// SupCon, n_i rows of i's label, plus what the negatives add at this temperature.
+    ///
+    /// The minimum itself if all labels have as many rows and the dimension is at least the number of labels less one. 0 for an empty batch.
+    pub fn floor(&self, labels: &[u32], views: usize) -> f64 {
+        let pairs = self.pairs(labels, views);
+        match self {
+            Self::Npairs {
+                targets,
+                temperature,
+            } => bounds::npairs_floor(&pairs, *targets, *temperature),
+            _ => bounds::supcon_floor(&pairs, &self.as_supcon().unwrap_or_default()),
+        }
+    }
+
+    /// The groups that this loss sees: samples for NT-Xent, labels otherwise.
+    fn pairs(&self, labels: &[u32], views: usize) -> Pairs {
+        match self {
+            Self::NtXent { .. } => Pairs::from_views(labels.len() * views, views.max(1)),
+            _ => Pairs::from_labels((0..views).flat_map(|_| labels.iter().copied())),
+        }
+    }
+
+    /// This loss as a SupCon, if it is one.
+    fn as_supcon(&self) -> Option<SupConConfig> {
+        let summation = if matches!(self, Self::SupConIn { .. }) {
+            Summation::In
+        } else {
+            Summation::Out
+        };
+        match *self {
+            Self::Npairs { .. } => None,
+            Self::SupConOut {
+                temperature,
+                denominator,
+                scale,
+                undefined_rows,
+            }
+            | Self::SupConIn {
+                temperature,
+                denominator,
+                scale,
+                undefined_rows,
+            } => Some(SupConConfig {
+                temperature,
+                summation,
+                denominator,
+                scale,
+                undefined_rows,
+            }),
+            Self::NtXent { temperature } => Some(NtXentConfig { temperature }.as_supcon()),
+        }
+    }
+}
+
+impl Default for Loss {
+    /// npairs, the loss of the slides.
+    fn default() -> Self {
+        Self::npairs()
+    }
+}
+
+impl FromStr for Loss {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "npairs" => Ok(Self::npairs()),
+            "supcon_out" => Ok(Self::supcon_out()),
+            "supcon_in" => Ok(Self::supcon_in()),
+            "nt_xent" => Ok(Self::nt_xent()),
+            got => Err(Error::Name {
+                what: "loss",
+                got: got.to_owned(),
+                expected: NAMES,
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

@@ -1,0 +1,91 @@
+//! The story of a run: `report.html` (one file, no network), `report.md` and its figures.
+
+mod axis;
+mod figures;
+mod format;
+mod input;
+mod markdown;
+mod page;
+mod palette;
+mod png;
+mod story;
+mod svg;
+mod table;
+mod tables;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::atomic::write_atomically;
+use crate::error::{Error, Result};
+pub use input::CurvePoint;
+pub use input::EmbeddingMap;
+pub use input::EmbeddingMaps;
+pub use input::ReportInput;
+pub use input::SamplePhoto;
+pub use input::SamplePrediction;
+pub use input::StageCurve;
+pub use table::summary_table;
+
+/// Where [`write_report`] put what it wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportPaths {
+    /// The page: self-contained.
+    pub html: PathBuf,
+    /// The text, with links to the figures.
+    pub markdown: PathBuf,
+    /// The figures as standalone SVG files.
+    pub figures: Vec<PathBuf>,
+}
+
+/// Writes `report.html`, `report.md` and `report-figures/*.svg` into `folder`, each file atomically, the figures
+/// before the texts that name them. SVG files of an earlier report that this one does not have are removed.
+///
+/// The bytes depend on `input` alone.
+///
+/// # Errors
+/// If the parts of `input` do not fit together, or a file cannot be written.
+pub fn write_report(folder: &Path, input: &ReportInput) -> Result<ReportPaths> {
+    input.check()?;
+    let page = page::Page::new(input)?;
+    let (html, markdown) = (page.html()?, page.markdown()?);
+    let beside = folder.join("report-figures");
+    std::fs::create_dir_all(&beside).map_err(|source| io("create", &beside, source))?;
+    let mut figures = Vec::new();
+    for figure in page.figures() {
+        let path = beside.join(format!("{}.svg", figure.name));
+        write_atomically(&path, figure.standalone().as_bytes())?;
+        figures.push(path);
+    }
+    let paths = ReportPaths {
+        html: folder.join("report.html"),
+        markdown: folder.join("report.md"),
+        figures,
+    };
+    write_atomically(&paths.markdown, markdown.as_bytes())?;
+    write_atomically(&paths.html, html.as_bytes())?;
+    remove_other_figures(&beside, &paths.figures)?;
+    Ok(paths)
+}
+
+/// A picture of an earlier report beside the text of this one would tell a story that did not happen.
+fn remove_other_figures(folder: &Path, kept: &[PathBuf]) -> Result<()> {
+    let kept: BTreeSet<&Path> = kept.iter().map(PathBuf::as_path).collect();
+    for entry in std::fs::read_dir(folder).map_err(|source| io("read", folder, source))? {
+        let path = entry.map_err(|source| io("read", folder, source))?.path();
+        if path.extension().is_some_and(|extension| extension == "svg")
+            && !kept.contains(path.as_path())
+        {
+            std::fs::remove_file(&path).map_err(|source| io("remove", &path, source))?;
+        }
+    }
+    Ok(())
+}
+
+fn io(action: &'static str, path: &Path, source: std::io::Error) -> Error {
+    Error::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,288 @@
+//! What the templates show: words, tables and figures, ready to be set in HTML or Markdown.
+
+use std::collections::BTreeSet;
+
+use askama::Template;
+
+use super::figures::{self, ordered};
+use super::format::{arm_meaning, arm_title, percent};
+use super::input::{ReportInput, SamplePhoto};
+use super::markdown;
+use super::palette::{LIGHT, arm_colour, figure_style};
+use super::png::data_address;
+use super::story;
+use super::svg::Figure;
+use super::tables::{self, Table};
+use crate::error::{Error, Result};
+
+/// `report.html`.
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Html<'a> {
+    page: &'a Page,
+    figure_style: String,
+    highlight_style: String,
+}
+
+/// `report.md`.
+#[derive(Template)]
+#[template(path = "report.md")]
+struct Text<'a> {
+    page: &'a Page,
+    recipe_fence: String,
+    command_fence: String,
+}
+
+/// The whole story; a section without data is empty.
+pub(crate) struct Page {
+    data: String,
+    synthetic: bool,
+    recipe_name: Option<String>,
+    seed: u64,
+    lead: String,
+    caveats: Vec<String>,
+    arms: Vec<(String, &'static str, usize)>,
+    arms_table: Table,
+    heads_table: Option<Table>,
+    embeddings_table: Option<Table>,
+    budget_table: Table,
+    classes_table: Option<Table>,
+    errors_table: Option<Table>,
+    accuracy: Vec<Figure>,
+    curves: Vec<Figure>,
+    maps: Vec<Figure>,
+    map_method: String,
+    legend: Vec<(String, usize)>,
+    class_differences: Option<Figure>,
+    confusions: Vec<Figure>,
+    photos: Vec<Photo>,
+    contact_sheet: Option<Figure>,
+    command: String,
+    recipe: String,
+    dataset: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+}
+
+/// A photograph with the answers of the arms.
+struct Photo {
+    address: String,
+    small: bool,
+    index: u64,
+    class: String,
+    answers: Vec<Answer>,
+}
+
+struct Answer {
+    arm: String,
+    class: String,
+    confidence: String,
+    right: bool,
+}
+
+impl Page {
+    pub(crate) fn new(input: &ReportInput) -> Result<Self> {
+        let results = &input.results;
+        let data = results.dataset.label();
+        let arms = results.arms_in_order();
+        let arm = |name: &str| arms.iter().find(|(known, _)| *known == name).copied();
+        let mut accuracy = Vec::new();
+        if !arms.is_empty() {
+            accuracy.push(figures::accuracies(results));
+        }
+        accuracy.extend(
+            story::reference(results)
+                .and_then(|reference| figures::differences(results, reference)),
+        );
+        let curves = figures::validation_curves(&input.curves, &data)
+            .into_iter()
+            .chain(
+                input
+                    .curves
+                    .iter()
+                    .filter(|curve| !curve.points.is_empty())
+                    .map(|curve| figures::stage_curve(curve, &data)),
+            );
+        let maps = input.maps.iter().flat_map(|maps| {
+            maps.maps
+                .iter()
+                .map(|map| figures::embedding_map(maps, map, &results.dataset.classes, &data))
+        });
+        let legend = match &input.maps {
+            Some(maps) if !maps.maps.is_empty() => results
+                .dataset
+                .classes
+                .iter()
+                .enumerate()
+                .map(|(class, name)| (name.clone(), class))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let pair =
+            story::main_pair(results).and_then(|(first, second)| Some((arm(first)?, arm(second)?)));
+        let mut page = Page {
+            synthetic: results.dataset.synthetic,
+            recipe_name: results
+                .recipe
+                .get("name")
+                .and_then(|name| name.as_str())
+                .map(str::to_owned),
+            seed: results.seed,
+            lead: story::lead(results),
+            caveats: story::caveats(results),
+            arms: arms
+                .iter()
+                .enumerate()
+                .map(|(position, (name, _))| {
+                    (
+                        arm_title(name),
+                        arm_meaning(name),
+                        arm_colour(name, position),
+                    )
+                })
+                .collect(),
+            arms_table: tables::arms(results),
+            heads_table: tables::heads(results),
+            embeddings_table: tables::embeddings(results),
+            budget_table: tables::budget(results),
+            classes_table: tables::classes(results),
+            errors_table: tables::errors(results),
+            accuracy,
+            curves: curves.collect(),
+            maps: maps.collect(),
+            map_method: input
+                .maps
+                .as_ref()
+                .map(|maps| maps.method.clone())
+                .unwrap_or_default(),
+            legend,
+            class_differences: pair.and_then(|(first, second)| {
+                figures::class_differences(first, second, &results.dataset)
+            }),
+            confusions: arms
+                .iter()
+                .filter_map(|(name, arm)| figures::confusion(name, arm, &results.dataset))
+                .collect(),
+            photos: input
+                .samples
+                .iter()
+                .map(|photo| Photo::new(photo, input))
+                .collect::<Result<_>>()?,
+            contact_sheet: figures::contact_sheet(&input.samples, &results.dataset)?,
+            command: results.command.clone(),
+            recipe: recipe_text(input)?,
+            dataset: tables::dataset(results),
+            environment: tables::environment(results),
+            data,
+        };
+        page.name_figures_apart();
+        Ok(page)
+    }
+
+    /// Two stages whose names differ only in punctuation must not share a file.
+    fn name_figures_apart(&mut self) {
+        let mut taken = BTreeSet::new();
+        let all = self
+            .accuracy
+            .iter_mut()
+            .chain(&mut self.curves)
+            .chain(&mut self.maps)
+            .chain(&mut self.class_differences)
+            .chain(&mut self.confusions)
+            .chain(&mut self.contact_sheet);
+        for figure in all {
+            let stem = figure.name.clone();
+            let mut copy = 1;
+            while !taken.insert(figure.name.clone()) {
+                copy += 1;
+                figure.name = format!("{stem}-{copy}");
+            }
+        }
+    }
+
+    pub(crate) fn html(&self) -> Result<String> {
+        let page = Html {
+            page: self,
+            figure_style: figure_style(),
+            highlight_style: highlight_style(self.legend.len()),
+        };
+        page.render().map_err(failed)
+    }
+
+    pub(crate) fn markdown(&self) -> Result<String> {
+        let page = Text {
+            page: self,
+            recipe_fence: markdown::fence(&self.recipe),
+            command_fence: markdown::fence(&self.command),
+        };
+        page.render().map_err(failed)
+    }
+
+    /// Every figure, in the order of the report.
+    pub(crate) fn figures(&self) -> impl Iterator<Item = &Figure> {
+        self.accuracy
+            .iter()
+            .chain(&self.curves)
+            .chain(&self.maps)
+            .chain(&self.class_differences)
+            .chain(&self.confusions)
+            .chain(&self.contact_sheet)
+    }
+}
+
+impl Photo {
+    fn new(photo: &SamplePhoto, input: &ReportInput) -> Result<Self> {
+        let class = |class: u32| {
+            input
+                .results
+                .dataset
+                .classes
+                .get(class as usize)
+                .cloned()
+                .unwrap_or_default()
+        };
+        Ok(Photo {
+            address: data_address(photo)?,
+            small: photo.width.max(photo.height) <= 64,
+            index: photo.index,
+            class: class(photo.label),
+            answers: ordered(photo)
+                .into_iter()
+                .map(|(arm, answer)| Answer {
+                    arm: arm_title(arm),
+                    class: class(answer.class),
+                    confidence: percent(answer.confidence),
+                    right: answer.class == photo.label,
+                })
+                .collect(),
+        })
+    }
+}
+
+fn recipe_text(input: &ReportInput) -> Result<String> {
+    if !input.recipe_text.trim().is_empty() {
+        return Ok(input.recipe_text.trim().to_owned());
+    }
+    Ok(crate::json::to_json(&input.results.recipe)?
+        .trim()
+        .to_owned())
+}
+
+/// Pointing at a class in the legend (or reaching it with the keyboard) dims the others, without any script.
+fn highlight_style(classes: usize) -> String {
+    (0..classes)
+        .map(|class| {
+            format!(
+                ".maps:has(.k{class}:hover) .dot:not(.c{class}),.maps:has(.k{class}:focus) .dot:not(.c{class})\
+                 {{fill-opacity:.05}}.maps:has(.k{class}:hover) .halo:not(.c{class}),\
+                 .maps:has(.k{class}:focus) .halo:not(.c{class}){{opacity:.12}}.k{class} i{{background:var(--c{})}}",
+                class % LIGHT.len()
+            )
+        })
+        .collect()
+}
+
+fn failed(error: askama::Error) -> Error {
+    Error::Invalid(format!(
+        "the report's template could not be filled: {error}"
+    ))
+}

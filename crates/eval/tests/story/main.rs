@@ -1,0 +1,5 @@
+//! From results to the report, on invented figures.
+
+mod invented;
+mod report;
+mod results;

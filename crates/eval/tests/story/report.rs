@@ -1,0 +1,448 @@
+//! The report: it says what the results say, names what it shows, harms nobody, and reaches out to nowhere.
+
+use std::path::Path;
+
+use crate::invented;
+use eval::{ReportInput, summary_table, write_report};
+
+struct Written {
+    html: String,
+    markdown: String,
+    figures: Vec<(String, String)>,
+}
+
+fn write(input: &ReportInput) -> Written {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = write_report(folder.path(), input).unwrap();
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+    assert_eq!(
+        std::fs::read_dir(folder.path().join("report-figures"))
+            .unwrap()
+            .count(),
+        paths.figures.len()
+    );
+    Written {
+        html: read(&paths.html),
+        markdown: read(&paths.markdown),
+        figures: paths
+            .figures
+            .iter()
+            .map(|path| (name(path), read(path)))
+            .collect(),
+    }
+}
+
+/// Is the text well-formed as far as tags go? Void elements of HTML are known; raw text (style) is skipped.
+fn assert_balanced(text: &str, what: &str) {
+    let void = ["meta", "link", "img", "br", "!doctype"];
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = text;
+    while let Some(start) = rest.find('<') {
+        let end = start
+            + rest[start..]
+                .find('>')
+                .unwrap_or_else(|| panic!("{what}: a tag does not end"));
+        let tag = &rest[start + 1..end];
+        let name = tag
+            .trim_start_matches('/')
+            .split([' ', '\n', '/'])
+            .next()
+            .unwrap();
+        rest = &rest[end + 1..];
+        if tag.starts_with('/') {
+            assert_eq!(
+                open.pop(),
+                Some(name),
+                "{what}: </{name}> closes another element"
+            );
+        } else if !tag.ends_with('/') && !void.contains(&name) {
+            open.push(name);
+        }
+        if name == "style" && !tag.starts_with('/') {
+            rest = &rest[rest.find("</style>").unwrap()..];
+        }
+    }
+    assert!(open.is_empty(), "{what}: {open:?} stay open");
+}
+
+#[test]
+fn the_report_holds_the_figures_of_the_results() {
+    let input = invented::input(5);
+    let written = write(&input);
+    for (name, arm) in &input.results.arms {
+        let test = &arm.test.classification;
+        let comparison = input.results.comparison(name, "baseline").unwrap();
+        let mut figures = vec![
+            format!("{:.2}\u{a0}%", 100.0 * test.top1),
+            format!("{:.2}\u{a0}%", 100.0 * test.top5),
+        ];
+        figures.push(format!("{:.2}\u{a0}%", 100.0 * arm.heads["mlp"].top1));
+        figures.extend(
+            test.per_class
+                .iter()
+                .map(|share| format!("{:.2}\u{a0}%", 100.0 * share)),
+        );
+        if name != "baseline" {
+            figures.push(format!("+{:.2}", 100.0 * comparison.difference).replace("+-", "−"));
+        }
+        for figure in figures {
+            assert!(
+                written.html.contains(&figure),
+                "{name}: {figure} is not in report.html"
+            );
+            assert!(
+                written.markdown.contains(&figure),
+                "{name}: {figure} is not in report.md"
+            );
+        }
+        // Every count of the confusion matrix stands in its figure.
+        let (_, svg) = written
+            .figures
+            .iter()
+            .find(|(file, _)| *file == format!("confusion-{name}.svg"))
+            .unwrap();
+        for count in test.confusion.iter().flatten().filter(|count| **count > 0) {
+            assert!(svg.contains(&format!(">{count}</text>")), "{name}: {count}");
+        }
+    }
+    for text in [&written.html, &written.markdown] {
+        assert!(text.contains("one seed gives no verdict"));
+        assert!(text.contains("probe-linear") && text.contains("22\u{a0}min 22\u{a0}s"));
+        assert!(text.contains("an invented CPU") && text.contains("temperature = 0.05"));
+    }
+    // The answer comes before every table and figure.
+    assert!(written.html.find("class=\"lead\"").unwrap() < written.html.find("<table").unwrap());
+}
+
+#[test]
+fn pages_are_well_formed_and_reach_out_to_nowhere() {
+    let written = write(&invented::input(5));
+    assert_balanced(&written.html, "report.html");
+    for forbidden in [
+        "<script", "http://", "https://", "@import", "url(", "<iframe", "<object", "src=\"//",
+        "onload",
+    ] {
+        assert!(
+            !written.html.contains(forbidden),
+            "report.html contains {forbidden}"
+        );
+    }
+    for reference in written.html.split(" src=\"").skip(1) {
+        assert!(reference.starts_with("data:image/png;base64,"));
+    }
+    for reference in written.html.split(" href=\"").skip(1) {
+        assert!(
+            reference.starts_with('#') || reference.starts_with("data:"),
+            "{}",
+            &reference[..30]
+        );
+    }
+    for (file, svg) in &written.figures {
+        assert_balanced(svg, file);
+        assert!(
+            !svg.replace("http://www.w3.org/2000/svg", "")
+                .contains("http"),
+            "{file}"
+        );
+        assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{file}");
+        assert!(
+            written
+                .markdown
+                .contains(&format!("](report-figures/{file})")),
+            "{file} is not in report.md"
+        );
+    }
+    // Nothing links to a section that is not there.
+    for target in written.html.split(" href=\"#").skip(1) {
+        let target = &target[..target.find('"').unwrap()];
+        assert!(
+            written.html.contains(&format!("id=\"{target}\"")),
+            "#{target}"
+        );
+    }
+}
+
+#[test]
+fn two_thousand_dots_stay_below_three_megabytes() {
+    let input = invented::input(5);
+    assert_eq!(input.maps.as_ref().unwrap().labels.len(), 2000);
+    let size = write(&input).html.len();
+    assert!(size < 3_000_000, "{size} bytes");
+}
+
+#[test]
+fn synthetic_data_are_called_so_everywhere_and_photographs_are_not() {
+    let mut input = invented::input(2);
+    let written = write(&input);
+    assert!(written.html.contains("class=\"banner\"") && written.html.contains("SYNTHETIC DATA"));
+    assert!(written.markdown.contains("**SYNTHETIC DATA.**"));
+    assert!(summary_table(&input.results).contains("SYNTHETIC data"));
+
+    input.results.dataset.synthetic = false;
+    input.results.dataset.name = "CIFAR-10 (JPEG mirror)".to_owned();
+    let written = write(&input);
+    assert!(!written.html.contains("SYNTHETIC") && !written.markdown.contains("SYNTHETIC"));
+    assert!(!summary_table(&input.results).contains("SYNTHETIC"));
+    // The label of the data travels with the answer, each table of test figures and each picture.
+    assert!(written.html.matches("CIFAR-10 (JPEG mirror)").count() >= 8);
+    assert!(written.markdown.matches("CIFAR-10 (JPEG mirror)").count() >= 8);
+    for (file, svg) in &written.figures {
+        assert!(svg.contains("Data: CIFAR-10 (JPEG mirror)"), "{file}");
+    }
+
+    input.results.dataset.synthetic = true;
+    let written = write(&input);
+    assert!(
+        written
+            .figures
+            .iter()
+            .all(|(_, svg)| svg.contains("Data: SYNTHETIC: CIFAR-10"))
+    );
+}
+
+#[test]
+fn hostile_names_stay_text() {
+    let mut input = invented::input(3);
+    let hostile = "<script>alert('x')</script>\"|*&\u{1}";
+    input.results.dataset.classes[0] = hostile.to_owned();
+    input.results.dataset.source = hostile.to_owned();
+    input.results.dataset.name = format!("data {hostile}");
+    input.results.command = format!("{hostile} ``` </code>");
+    input.results.notes.push(hostile.to_owned());
+    input.recipe_text = format!("# {hostile}\n```\n<b>");
+    input.curves[0].loss = hostile.to_owned();
+    input.curves[0].stage = hostile.to_owned();
+    input.curves[1].arm = format!("../../{hostile}");
+    input.maps.as_mut().unwrap().maps[0].arm = hostile.to_owned();
+    let arm = input.results.arms["baseline"].clone();
+    input.results.arms.insert(hostile.to_owned(), arm);
+    let answer = input.samples[0].predictions["baseline"];
+    input.samples[0]
+        .predictions
+        .insert(hostile.to_owned(), answer);
+    let written = write(&input);
+    assert_balanced(&written.html, "report.html");
+    assert!(!written.html.contains("<script") && !written.html.contains("<b>"));
+    let outside_code: String = written.markdown.split("````").step_by(2).collect();
+    assert!(!outside_code.contains("<script"));
+    for (file, svg) in &written.figures {
+        assert_balanced(svg, file);
+        assert!(!svg.contains("<script") && !svg.contains('\u{1}'), "{file}");
+        assert!(
+            file.chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn stages_with_like_names_have_files_of_their_own() {
+    let mut input = invented::input(2);
+    input.curves[1].arm = "baseline".to_owned();
+    input.curves[1].stage = "super vised".to_owned();
+    input.curves[2].arm = "baseline".to_owned();
+    input.curves[2].stage = "super-vised".to_owned();
+    let written = write(&input);
+    let names: Vec<&str> = written
+        .figures
+        .iter()
+        .map(|(file, _)| file.as_str())
+        .collect();
+    assert!(
+        names.contains(&"curve-baseline-super-vised.svg")
+            && names.contains(&"curve-baseline-super-vised-2.svg")
+    );
+}
+
+#[test]
+fn any_number_of_arms_makes_a_report() {
+    for arms in 0..=5 {
+        let mut input = invented::input(arms);
+        let written = write(&input);
+        assert_balanced(&written.html, "report.html");
+        if arms == 1 {
+            assert!(
+                written
+                    .html
+                    .contains("one arm and one seed compare nothing")
+            );
+        }
+        input.curves.clear();
+        input.maps = None;
+        input.samples.clear();
+        input.recipe_text.clear();
+        let bare = write(&input);
+        assert_balanced(&bare.html, "report.html");
+        for absent in ["id=\"curves\"", "id=\"maps\"", "id=\"photographs\""] {
+            assert!(!bare.html.contains(absent));
+        }
+        assert!(
+            bare.html.contains("npairs"),
+            "the recipe is shown from the results"
+        );
+    }
+}
+
+#[test]
+fn arms_without_a_baseline_are_compared_with_the_first() {
+    let mut input = invented::input(3);
+    input.results.arms.remove("baseline");
+    let written = write(&input);
+    assert!(written.html.contains("Difference to contrastive"));
+    assert!(written.html.contains("the control arm reached"));
+}
+
+#[test]
+fn what_is_not_finite_is_a_dash_and_a_gap() {
+    let mut input = invented::input(2);
+    for arm in input.results.arms.values_mut() {
+        for test in arm.heads.values_mut().chain([&mut arm.test.classification]) {
+            test.top1 = f64::NAN;
+            test.top5 = f64::INFINITY;
+            test.nll = f64::NEG_INFINITY;
+            test.per_class = vec![f64::NAN; 10];
+            test.confusion = vec![vec![0; 10]; 10];
+        }
+        arm.train.seconds = f64::NAN;
+        arm.test.embedding.map_at_r = Some(f64::NAN);
+    }
+    input.results.comparisons.clear();
+    input.curves[0].points[4].train_loss = f64::NAN;
+    input.curves[1]
+        .points
+        .iter_mut()
+        .for_each(|point| point.train_loss = f64::INFINITY);
+    input.maps.as_mut().unwrap().maps[0].points[5] = [f32::NAN, 0.0];
+    input.maps.as_mut().unwrap().maps[1]
+        .points
+        .iter_mut()
+        .for_each(|point| *point = [f32::INFINITY, 0.0]);
+    input.samples[0]
+        .predictions
+        .values_mut()
+        .for_each(|answer| answer.confidence = f64::NAN);
+    let written = write(&input);
+    assert_balanced(&written.html, "report.html");
+    let texts = written
+        .figures
+        .iter()
+        .map(|(_, svg)| svg)
+        .chain([&written.html, &written.markdown]);
+    for text in texts {
+        let visible = text
+            .replace("base64,", "\u{0}")
+            .split('\u{0}')
+            .map(|part| part.split_once('"').map_or(part, |(_, rest)| rest))
+            .collect::<String>();
+        assert!(!visible.contains("NaN") && !visible.contains(">inf"));
+    }
+    assert!(written.html.contains("One image has no finite position"));
+    assert!(summary_table(&input.results).contains('–'));
+}
+
+#[test]
+fn parts_that_do_not_fit_are_refused_before_anything_is_written() {
+    type Spoil = fn(&mut ReportInput);
+    let spoilt: [(Spoil, &str); 5] = [
+        (
+            |input| input.maps.as_mut().unwrap().maps[1].points.truncate(1999),
+            "1999 points for 2000 labels",
+        ),
+        (
+            |input| input.maps.as_mut().unwrap().labels[0] = 10,
+            "label 10",
+        ),
+        (
+            |input| input.samples[2].rgb.truncate(3071),
+            "3072 bytes, got 3071",
+        ),
+        (|input| input.samples[2].label = 99, "class 99"),
+        (
+            |input| {
+                drop(
+                    input
+                        .results
+                        .arms
+                        .get_mut("baseline")
+                        .unwrap()
+                        .test
+                        .classification
+                        .confusion
+                        .pop(),
+                )
+            },
+            "10×10",
+        ),
+    ];
+    for (spoil, expected) in spoilt {
+        let mut input = invented::input(2);
+        spoil(&mut input);
+        let folder = tempfile::tempdir().unwrap();
+        let message = write_report(folder.path(), &input).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_new_report_replaces_the_old_one_and_its_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    write_report(folder.path(), &invented::input(5)).unwrap();
+    let paths = write_report(folder.path(), &invented::input(1)).unwrap();
+    let again = std::fs::read(&paths.html).unwrap();
+    let figures = std::fs::read_dir(folder.path().join("report-figures"))
+        .unwrap()
+        .count();
+    assert_eq!(figures, paths.figures.len());
+    write_report(folder.path(), &invented::input(1)).unwrap();
+    assert_eq!(
+        std::fs::read(&paths.html).unwrap(),
+        again,
+        "the same input gives the same bytes"
+    );
+}
+
+#[test]
+fn many_classes_make_a_small_page() {
+    let mut input = invented::input(2);
+    let classes = 100;
+    input.results.dataset.classes = (0..classes).map(|class| format!("class {class}")).collect();
+    for arm in input.results.arms.values_mut() {
+        let test = &mut arm.test.classification;
+        test.confusion = (0..classes)
+            .map(|row| {
+                (0..classes)
+                    .map(|column| ((row * 7 + column * 3) % 11) as u64)
+                    .collect()
+            })
+            .collect();
+        test.per_class = vec![0.5; classes];
+    }
+    let written = write(&input);
+    assert_balanced(&written.html, "report.html");
+    assert!(written.html.len() < 3_000_000, "{}", written.html.len());
+    assert!(written.html.contains("15 largest gains"));
+}
+
+#[test]
+fn the_summary_fits_a_terminal() {
+    for arms in 0..=5 {
+        let mut results = invented::results(arms);
+        results.dataset.name =
+            "a data set whose name takes more room than any terminal has for one".to_owned();
+        let table = summary_table(&results);
+        for line in table.lines() {
+            assert!(
+                line.chars().count() <= 80,
+                "{} characters: {line}",
+                line.chars().count()
+            );
+        }
+        for (_, arm) in results.arms_in_order() {
+            assert!(table.contains(&format!("{:.2} %", 100.0 * arm.test.classification.top1)));
+        }
+    }
+}

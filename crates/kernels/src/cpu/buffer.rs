@@ -1,0 +1,136 @@
+//! Memory: outputs that are written exactly once, and scratch space that is used again.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static POISON: AtomicBool = AtomicBool::new(false);
+
+/// Fills outputs and scratch space with NaN before they are written, so that a test sees what a kernel forgot.
+#[doc(hidden)]
+pub fn poison_buffers(on: bool) {
+    POISON.store(on, Ordering::Relaxed);
+}
+
+fn poisoned() -> bool {
+    POISON.load(Ordering::Relaxed)
+}
+
+/// An output of `len` values that `fill` must write completely.
+///
+/// # Safety
+/// `fill` must write every value and read none before writing it.
+pub unsafe fn written(len: usize, fill: impl FnOnce(Shared<'_>)) -> Vec<f32> {
+    let mut values: Vec<f32> = Vec::with_capacity(len);
+    if poisoned() {
+        values.resize(len, f32::NAN);
+    }
+    fill(Shared {
+        start: values.as_mut_ptr(),
+        len,
+        life: PhantomData,
+    });
+    // SAFETY: the capacity is `len` and the caller's `fill` has written every value.
+    unsafe { values.set_len(len) };
+    values
+}
+
+/// A buffer that several tasks write at the same time, each its own part.
+#[derive(Clone, Copy)]
+pub struct Shared<'a> {
+    start: *mut f32,
+    len: usize,
+    life: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: a plain pointer to memory that outlives 'a; who derives references from it promises that they are disjoint.
+unsafe impl Send for Shared<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    /// Shares a slice.
+    pub fn new(values: &'a mut [f32]) -> Self {
+        Self {
+            start: values.as_mut_ptr(),
+            len: values.len(),
+            life: PhantomData,
+        }
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The address of the first value.
+    pub fn as_ptr(&self) -> *mut f32 {
+        self.start
+    }
+
+    /// The values from `from` to `to`, to be written.
+    ///
+    /// # Safety
+    /// No other task touches this part while the slice lives, and values never written are not read.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn part(&self, from: usize, to: usize) -> &'a mut [f32] {
+        assert!(from <= to && to <= self.len);
+        // SAFETY: inside the buffer by the line above; exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), to - from) }
+    }
+}
+
+/// One cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// Aligned scratch space whose contents are unspecified.
+#[derive(Default)]
+pub struct Scratch(Vec<Line>);
+
+impl Scratch {
+    /// The first `len` values; grows as needed and never shrinks.
+    pub fn get(&mut self, len: usize) -> &mut [f32] {
+        let lines = len.div_ceil(16);
+        if self.0.len() < lines {
+            self.0.clear(); // nothing of the old contents needs copying
+            self.0.resize(lines, Line([0.0; 16]));
+        }
+        // SAFETY: `Line` is exactly sixteen f32 in C layout, and `lines · 16 ≥ len` of them are initialised.
+        let values =
+            unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast::<f32>(), len) };
+        if poisoned() {
+            values.fill(f32::NAN);
+        }
+        values
+    }
+}
+
+/// The scratch buffers of one thread, by purpose.
+#[derive(Default)]
+pub struct Workspace {
+    /// Rows of the broadcast operand of a register tile.
+    pub a: Scratch,
+    /// Panels of the vector operand.
+    pub b: Scratch,
+}
+
+thread_local! {
+    static WORKSPACE: RefCell<Workspace> = RefCell::default();
+    static PANELS: RefCell<Scratch> = RefCell::default();
+}
+
+/// Calls `f` with this thread's workspace. Not to be nested.
+pub fn with_workspace<T>(f: impl FnOnce(&mut Workspace) -> T) -> T {
+    WORKSPACE.with(|w| f(&mut w.borrow_mut()))
+}
+
+/// Calls `f` with `len` values of scratch space that its parallel tasks may share.
+pub fn with_panels<T>(len: usize, f: impl FnOnce(&mut [f32]) -> T) -> T {
+    // Taken out rather than borrowed: while `f` waits for its tasks, this thread may pick up another operator's.
+    let mut scratch = PANELS.with(RefCell::take);
+    let result = f(scratch.get(len));
+    PANELS.with(|p| *p.borrow_mut() = scratch);
+    result
+}

@@ -1,0 +1,51 @@
+//! The fast path: f32 on a CPU, channels last.
+//!
+//! Convolutions and dense layers are three matrix products over gathered rows ([`gather`], [`weight_grad`]) built on one
+//! register tile ([`tile`]). Work is cut into tasks by shape alone, so the bits do not depend on the number of threads.
+
+pub mod buffer;
+pub mod gather;
+pub mod isa;
+pub mod norm;
+pub mod plan;
+pub mod pointwise;
+pub mod pool;
+pub mod tile;
+pub mod transpose;
+pub mod weight_grad;
+
+use candle_core::{CpuStorage, DType, Layout, Result, Tensor, bail};
+
+/// Whether every tensor is f32 in main memory, so that the fast path applies.
+pub fn applies(tensors: &[&Tensor]) -> bool {
+    tensors
+        .iter()
+        .all(|t| t.dtype() == DType::F32 && t.device().is_cpu())
+}
+
+/// The values of a contiguous f32 storage, from the layout's offset on.
+pub fn values<'a>(op: &'static str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let all = storage.as_slice::<f32>()?;
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&all[start..end]),
+        None => {
+            bail!("{op}: expected a contiguous tensor, got {layout:?}; call contiguous() first")
+        }
+    }
+}
+
+/// Calls `f` with the values of a contiguous f32 tensor on the CPU.
+pub fn with_values<T>(
+    op: &'static str,
+    tensor: &Tensor,
+    f: impl FnOnce(&[f32]) -> Result<T>,
+) -> Result<T> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        candle_core::Storage::Cpu(storage) => f(values(op, storage, layout)?),
+        _ => bail!(
+            "{op}: expected a tensor on the CPU, got {:?}",
+            tensor.device()
+        ),
+    }
+}

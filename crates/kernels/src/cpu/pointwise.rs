@@ -1,0 +1,45 @@
+//! The rectifier, value by value.
+
+use rayon::prelude::*;
+
+use super::buffer::{Shared, written};
+use super::isa::vectorised;
+use super::norm::{open_gates, rectify};
+
+/// Values of one task.
+const STEP: usize = 32 * 1024;
+
+/// max(0, x); a NaN stays.
+pub fn relu_forward(x: &[f32]) -> Vec<f32> {
+    let fill = |out: Shared<'_>| {
+        x.par_chunks(STEP).enumerate().for_each(|(i, x)| {
+            // SAFETY: steps do not overlap.
+            let y = unsafe { out.part(i * STEP, i * STEP + x.len()) };
+            rectify_all(x, y);
+        });
+    };
+    // SAFETY: the steps cover the output and every value is written.
+    unsafe { written(x.len(), fill) }
+}
+
+vectorised! {
+    pub fn rectify_all(x: &[f32], y: &mut [f32]) {
+        for (x, y) in x.iter().zip(y) {
+            *y = rectify(*x);
+        }
+    }
+}
+
+/// dy where y > 0, else 0.
+pub fn relu_backward(y: &[f32], dy: &[f32]) -> Vec<f32> {
+    let fill = |out: Shared<'_>| {
+        y.par_chunks(STEP).enumerate().for_each(|(i, y)| {
+            let (from, to) = (i * STEP, i * STEP + y.len());
+            // SAFETY: steps do not overlap.
+            let dx = unsafe { out.part(from, to) };
+            open_gates(&dy[from..to], y, dx);
+        });
+    };
+    // SAFETY: the steps cover the output and every value is written.
+    unsafe { written(y.len(), fill) }
+}

@@ -1,0 +1,184 @@
+//! The encoder: stem, four stages of residual blocks, global average pool.
+//!
+//! torchvision family ([He et al.](https://arxiv.org/abs/1512.03385), stride in the 3×3):
+//! `conv1 → bn1+ReLU → [max-pool] → layer1 … layer4 → average`.
+//! ResNet50V2 ([He et al.](https://arxiv.org/abs/1603.05027), as `keras.applications` builds it):
+//! `conv1_conv (biased) → [zero padding, max-pool] → conv2_block1 … conv5_block3 → post_bn+ReLU → average`.
+
+use candle_core::{Result as TensorResult, Tensor, bail};
+use kernels::Activation::Relu;
+use rand_chacha::ChaCha8Rng;
+
+use crate::block::{Block, BlockShape, PlainBlock, PreActivationBlock};
+use crate::layers::{Builder, Conv, ConvShape, Dialect, Mode, Norm};
+use crate::{Arch, Parameters, ResNetConfig, Result, Stem};
+
+/// A residual network without its classifier: images to features.
+#[derive(Debug)]
+pub struct ResNet {
+    config: ResNetConfig,
+    stem: Conv,
+    /// After the stem (torchvision family) or after the last block (ResNet50V2).
+    norm: Norm,
+    blocks: Vec<Block>,
+    feature_dim: usize,
+}
+
+impl ResNet {
+    /// Builds the network with seeded initial values, adding its tensors to `params`.
+    ///
+    /// torchvision family: Kaiming normal (fan_out) convolutions; ResNet50V2: Glorot uniform. Batch norm starts at
+    /// γ = 1, β = 0, biases at 0.
+    ///
+    /// # Errors
+    /// If the configuration is out of range, or `params` already holds one of the names.
+    pub fn new(
+        config: &ResNetConfig,
+        params: &mut Parameters,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Self> {
+        config.check()?;
+        let keras = config.arch == Arch::ResNet50V2;
+        let dialect = if keras {
+            Dialect::Keras
+        } else {
+            Dialect::Torch
+        };
+        let b = &mut Builder {
+            params,
+            rng,
+            dialect,
+        };
+
+        let mut channels = config.channels(64);
+        let (kernel, stride) = match config.stem {
+            Stem::ImageNet => (7, 2),
+            Stem::Cifar => (3, 1),
+        };
+        let shape = ConvShape {
+            inputs: 3,
+            outputs: channels,
+            kernel,
+            stride,
+            bias: keras,
+        };
+        let stem = Conv::new(b, if keras { "conv1_conv" } else { "conv1" }, shape)?;
+        let stem_norm = if keras {
+            None
+        } else {
+            Some(Norm::new(b, "bn1", channels, false)?)
+        };
+
+        let mut blocks = Vec::new();
+        for (stage, depth) in config.arch.depths().into_iter().enumerate() {
+            for index in 0..depth {
+                let inner = config.channels(64 << stage);
+                // torchvision strides in the first block of stages 2–4, Keras' V2 in the last block of stages 1–3.
+                let strides = if keras {
+                    stage < 3 && index + 1 == depth
+                } else {
+                    stage > 0 && index == 0
+                };
+                let shape = BlockShape {
+                    inputs: channels,
+                    inner,
+                    outputs: inner * config.arch.expansion(),
+                    stride: if strides { 2 } else { 1 },
+                    zero_init: config.zero_init_residual,
+                };
+                blocks.push(if keras {
+                    let name = format!("conv{}_block{}", stage + 2, index + 1);
+                    let block = PreActivationBlock::new(b, &name, shape, index == 0)?;
+                    Block::PreActivation(Box::new(block))
+                } else {
+                    let name = format!("layer{}.{index}", stage + 1);
+                    Block::Plain(PlainBlock::new(
+                        b,
+                        &name,
+                        shape,
+                        config.arch.expansion() > 1,
+                    )?)
+                });
+                channels = shape.outputs;
+            }
+        }
+        let norm = match stem_norm {
+            Some(norm) => norm,
+            None => Norm::new(b, "post_bn", channels, false)?,
+        };
+        Ok(Self {
+            config: config.clone(),
+            stem,
+            norm,
+            blocks,
+            feature_dim: channels,
+        })
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &ResNetConfig {
+        &self.config
+    }
+
+    /// Length of a feature vector: 512 or 2048 at width 1.
+    pub fn feature_dim(&self) -> usize {
+        self.feature_dim
+    }
+
+    /// Images `[N, H, W, 3]` to features `[N, feature_dim]`.
+    ///
+    /// In [`Mode::Train`] the running statistics move by this batch: by torch's rule (momentum 0.1, unbiased variance)
+    /// in the torchvision family, by Keras' (momentum 0.99, biased variance) in ResNet50V2.
+    ///
+    /// # Errors
+    /// If the input is not `[N, H, W, 3]` or is empty, or a training batch leaves one value per channel.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+        if !matches!(x.dims(), [n, h, w, 3] if n * h * w > 0) {
+            bail!(
+                "an encoder takes images [N, height, width, 3] (channels last), got {:?}",
+                x.dims()
+            );
+        }
+        let mut h = match self.config.upsample {
+            Some(side) => kernels::upsample_bilinear(x, side, side)?,
+            None => x.clone(),
+        };
+        let keras = self.config.arch == Arch::ResNet50V2;
+        h = self.stem.forward(&h, mode)?; // [N, H/2, W/2, 64]
+        if !keras {
+            h = self.norm.forward(&h, None, Relu, mode)?;
+        }
+        if self.config.stem == Stem::ImageNet {
+            // Keras pads with zeros, which matter where activations are negative; torch pads with −∞.
+            h = match keras {
+                true => kernels::max_pool2d(&kernels::pad_zeros(&h, 1)?, 3, 2, 0)?,
+                false => kernels::max_pool2d(&h, 3, 2, 1)?,
+            }; // [N, H/4, W/4, 64]
+        }
+        for block in &self.blocks {
+            h = block.forward(&h, mode)?;
+        }
+        if keras {
+            h = self.norm.forward(&h, None, Relu, mode)?;
+        }
+        kernels::global_avg_pool(&h) // [N, feature_dim]
+    }
+
+    /// Multiply-adds of the forward pass of one image of the given size (convolutions only; a training step costs
+    /// about three times as much).
+    pub fn flops(&self, height: usize, width: usize) -> u64 {
+        let mut size = self
+            .config
+            .upsample
+            .map_or((height, width), |side| (side, side));
+        let stem = self.stem.macs(&mut size);
+        if self.config.stem == Stem::ImageNet {
+            size = (size.0.div_ceil(2), size.1.div_ceil(2));
+        }
+        stem + self
+            .blocks
+            .iter()
+            .map(|block| block.macs(&mut size))
+            .sum::<u64>()
+    }
+}

@@ -1,0 +1,212 @@
+//! On what a run began: `environment.json`, on disk before step 0.
+
+use crate::recipe::Recipe;
+use crate::splits::Splits;
+use candle_core::Device;
+use cifar_data::{DatasetInfo, Normalization};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Everything about a run that its recipe does not say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RunRecord {
+    /// The command that began the run.
+    pub command: String,
+    /// The seed of every random stream.
+    pub seed: u64,
+    /// The machine and the program.
+    pub environment: eval::Environment,
+    /// The data set with its checksums.
+    pub dataset: DatasetInfo,
+    /// Images in each split.
+    pub train_images: usize,
+    pub validation_images: usize,
+    pub test_images: usize,
+    /// Fitted on the training split.
+    pub normalization: Normalization,
+    /// Images per second by kind of step, measured before step 0 where the recipe has a budget.
+    pub measured: BTreeMap<String, f64>,
+}
+
+impl RunRecord {
+    pub fn new(
+        recipe: &Recipe,
+        dataset: &DatasetInfo,
+        splits: &Splits,
+        device: &Device,
+        command: &str,
+    ) -> Self {
+        let test_images = recipe
+            .data
+            .test_limit
+            .map_or(dataset.test_len, |limit| limit.min(dataset.test_len));
+        Self {
+            command: command.to_owned(),
+            seed: recipe.seed,
+            environment: environment(device),
+            dataset: dataset.clone(),
+            train_images: splits.train.len(),
+            validation_images: splits.validation.len(),
+            test_images,
+            normalization: splits.normalization,
+            measured: BTreeMap::new(),
+        }
+    }
+
+    /// The data set as results tell it.
+    pub fn dataset_record(&self) -> eval::DatasetRecord {
+        let d = &self.dataset;
+        eval::DatasetRecord {
+            name: d.name.clone(),
+            source: d.source.clone(),
+            synthetic: d.synthetic,
+            classes: d.classes.clone(),
+            checksums: d.checksums.clone(),
+            train_images: self.train_images as u64,
+            validation_images: self.validation_images as u64,
+            test_images: self.test_images as u64,
+            height: d.height as u64,
+            width: d.width as u64,
+            ..eval::DatasetRecord::default()
+        }
+    }
+}
+
+fn environment(device: &Device) -> eval::Environment {
+    let mut versions =
+        BTreeMap::from([("trainer".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+    if let Some(candle) = option_env!("TRAINER_CANDLE") {
+        versions.insert("candle-core".to_owned(), candle.to_owned());
+    }
+    eval::Environment {
+        versions,
+        git_revision: git_revision(),
+        device: device_name(device),
+        cpu: cpu_name(),
+        threads: rayon::current_num_threads() as u64,
+        simd: simd().to_owned(),
+        os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        rustc: env!("TRAINER_RUSTC").to_owned(),
+        started: Some(now()),
+        finished: None,
+    }
+}
+
+/// `cpu`, `cuda:0`, `metal:0`.
+pub(crate) fn device_name(device: &Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}
+
+/// The commit of the source that this was built from, if it still lies there; `-dirty` if files differ from it.
+fn git_revision() -> Option<String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(source)
+        .args([
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=40",
+            "--exclude=*",
+        ])
+        .output()
+        .ok()?;
+    let revision = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !revision.is_empty()).then_some(revision)
+}
+
+fn cpu_name() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(
+        || std::env::consts::ARCH.to_owned(),
+        |(_, name)| name.trim().to_owned(),
+    )
+}
+
+/// The widest instruction set that the CPU has of those that are used.
+fn simd() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            return "avx512f";
+        }
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+        {
+            return "avx2+fma";
+        }
+        "sse2"
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        "neon"
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        "scalar"
+    }
+}
+
+/// The time, as RFC 3339 in UTC.
+pub(crate) fn now() -> String {
+    rfc3339(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs()),
+    )
+}
+
+/// Seconds since 1970 as RFC 3339 (days to civil date after Howard Hinnant).
+fn rfc3339(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let z = days + 719_468;
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right_across_leap_days() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(rfc3339(1_709_251_199), "2024-02-29T23:59:59Z");
+        assert_eq!(rfc3339(4_102_444_800), "2100-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn the_environment_names_machine_and_compiler() {
+        let environment = environment(&Device::Cpu);
+        assert_eq!(environment.device, "cpu");
+        assert!(
+            environment.rustc.starts_with("rustc ")
+                && environment.threads > 0
+                && !environment.simd.is_empty()
+        );
+    }
+}

@@ -1,0 +1,261 @@
+//! The run folder: who may write it, and where everything lies in it.
+//!
+//! ```text
+//! recipe.toml  config.toml  environment.json   before step 0: as asked, as resolved, on what
+//! metrics.jsonl  events.out.tfevents.0.run     as it goes
+//! checkpoints/<arm>-<stage>.safetensors        of stages under way
+//! <arm>/encoder.safetensors  head-*.safetensors  features-*.safetensors  predictions-*.safetensors
+//! <arm>/<stage>.json                           written last: the stage is done
+//! results.json  report.md  report.html
+//! ```
+
+use crate::files::remove_temporaries;
+use crate::journal::JournalPosition;
+use crate::plan::Frozen;
+use crate::recipe::{CheckedRecipe, HeadKind};
+use crate::{Arm, Error, Recipe, Result, StageId};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// A run folder that this process alone writes.
+#[derive(Debug)]
+pub(crate) struct RunFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// `<arm>/<stage>.json`: what a finished stage leaves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// Epochs trained.
+    pub epochs: usize,
+    /// Images that went through training steps, every view counted.
+    pub images: u64,
+    /// Multiply-adds of these, forward and backward.
+    pub multiply_adds: u64,
+    /// Wall time over all processes.
+    pub seconds: f64,
+    /// Accuracy on the validation split at the end.
+    pub validation_accuracy: Option<f64>,
+    /// The epoch that was handed on, where that was a choice.
+    pub selected_epoch: Option<usize>,
+    /// How long the journal was.
+    pub journal: JournalPosition,
+}
+
+impl RunFolder {
+    /// Makes a new run folder, or takes an empty one.
+    pub fn create(path: &Path) -> Result<Self> {
+        if let Some(found) = foreign_entry(path)? {
+            return Err(Error::FolderTaken {
+                path: path.to_owned(),
+                found,
+            });
+        }
+        fs_err::create_dir_all(path)?;
+        let folder = Self {
+            path: path.to_owned(),
+            _lock: lock(path)?,
+        };
+        remove_temporaries(path)?;
+        Ok(folder)
+    }
+
+    /// Whether a run was about to begin here, but was interrupted before step 0: nothing is lost by beginning again.
+    pub fn never_began(path: &Path) -> Result<bool> {
+        Ok(path.is_dir()
+            && fs_err::read_dir(path)?.next().is_some()
+            && foreign_entry(path)?.is_none())
+    }
+
+    /// Opens the folder of a run that was begun.
+    pub fn open(path: &Path) -> Result<Self> {
+        for name in [CONFIG, RECIPE, ENVIRONMENT] {
+            if !path.join(name).is_file() {
+                return Err(Error::NoRun {
+                    path: path.to_owned(),
+                    missing: name.to_owned(),
+                });
+            }
+        }
+        let folder = Self {
+            path: path.to_owned(),
+            _lock: lock(path)?,
+        };
+        remove_temporaries(path)?;
+        for arm in Arm::ALL {
+            if folder.arm(arm).is_dir() {
+                remove_temporaries(&folder.arm(arm))?;
+            }
+        }
+        fs_err::create_dir_all(path.join("checkpoints"))?;
+        remove_temporaries(&path.join("checkpoints"))?;
+        Ok(folder)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn arm(&self, arm: Arm) -> PathBuf {
+        self.path.join(arm.name())
+    }
+
+    pub fn encoder(&self, arm: Arm) -> PathBuf {
+        self.arm(arm).join("encoder.safetensors")
+    }
+
+    pub fn head(&self, arm: Arm, head: HeadKind) -> PathBuf {
+        self.arm(arm)
+            .join(format!("head-{}.safetensors", head.name()))
+    }
+
+    pub fn projection(&self, arm: Arm) -> PathBuf {
+        self.arm(arm).join("projection.safetensors")
+    }
+
+    /// The weights of an encoder that is read, not trained.
+    pub fn frozen_encoder(&self, frozen: Frozen) -> PathBuf {
+        self.arm(frozen.owner)
+            .join(format!("{}encoder.safetensors", start(frozen)))
+    }
+
+    /// The features that it gives.
+    pub fn features(&self, frozen: Frozen, split: &str) -> PathBuf {
+        self.arm(frozen.owner)
+            .join(format!("{}features-{split}.safetensors", start(frozen)))
+    }
+
+    /// A head trained on it, for `arm`.
+    pub fn frozen_head(&self, arm: Arm, frozen: Frozen, head: HeadKind) -> PathBuf {
+        self.arm(arm)
+            .join(format!("{}head-{}.safetensors", start(frozen), head.name()))
+    }
+
+    pub fn predictions(&self, arm: Arm, head: HeadKind) -> PathBuf {
+        self.arm(arm)
+            .join(format!("predictions-{}.safetensors", head.name()))
+    }
+
+    pub fn samples(&self) -> PathBuf {
+        self.path.join("samples.safetensors")
+    }
+
+    pub fn result(&self, arm: Arm) -> PathBuf {
+        self.arm(arm).join("result.json")
+    }
+
+    pub fn done_record(&self, stage: StageId) -> PathBuf {
+        self.arm(stage.arm).join(format!("{}.json", stage.kind))
+    }
+
+    pub fn checkpoint(&self, stage: StageId) -> PathBuf {
+        self.path
+            .join("checkpoints")
+            .join(format!("{}-{}.safetensors", stage.arm, stage.kind))
+    }
+
+    pub fn is_done(&self, stage: StageId) -> bool {
+        self.done_record(stage).is_file()
+    }
+}
+
+/// Prefix of the files of the encoder that an arm started from.
+fn start(frozen: Frozen) -> &'static str {
+    if frozen.start { "start-" } else { "" }
+}
+
+pub(crate) const RECIPE: &str = "recipe.toml";
+pub(crate) const CONFIG: &str = "config.toml";
+pub(crate) const ENVIRONMENT: &str = "environment.json";
+const LOCK: &str = ".lock";
+
+/// What stands in the way of a new run: anything but what a run leaves behind that was interrupted before step 0.
+fn foreign_entry(path: &Path) -> Result<Option<String>> {
+    if path.is_file() {
+        return Ok(Some("a file of this name".to_owned()));
+    }
+    if !path.exists() {
+        return Ok(None);
+    }
+    let mut names = Vec::new();
+    for entry in fs_err::read_dir(path)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    let leftover = |name: &String| {
+        [LOCK, RECIPE, ENVIRONMENT].contains(&name.as_str()) || name.starts_with(".new-")
+    };
+    Ok(names.into_iter().find(|name| !leftover(name)))
+}
+
+/// Holds the folder until the returned file is closed, by whatever end of the process.
+fn lock(path: &Path) -> Result<File> {
+    let file = fs_err::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path.join(LOCK))?
+        .into_file();
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked {
+            path: path.to_owned(),
+        }),
+        Err(TryLockError::Error(e)) => Err(e.into()),
+    }
+}
+
+/// The resolved recipe of a run folder, as `config.toml` has it. Takes no lock and changes nothing.
+pub fn recorded_recipe(run_dir: impl AsRef<Path>) -> Result<CheckedRecipe> {
+    let path = run_dir.as_ref();
+    let config = path.join(CONFIG);
+    if !config.is_file() {
+        return Err(Error::NoRun {
+            path: path.to_owned(),
+            missing: CONFIG.to_owned(),
+        });
+    }
+    read_recipe(&config)
+}
+
+pub(crate) fn read_recipe(path: &Path) -> Result<CheckedRecipe> {
+    let text = fs_err::read_to_string(path)?;
+    Recipe::parse(&text)
+        .and_then(|recipe| recipe.check())
+        .map_err(|e| Error::Damaged {
+            path: path.to_owned(),
+            reason: e.to_string(),
+            remedy: "restore it, or start again in a new run folder".to_owned(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let first = RunFolder::create(&path).unwrap();
+        for name in [CONFIG, RECIPE, ENVIRONMENT] {
+            std::fs::write(path.join(name), "").unwrap();
+        }
+        assert!(matches!(RunFolder::open(&path), Err(Error::Locked { .. })));
+        drop(first);
+        RunFolder::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_taken_folder_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("thesis.tex"), "precious").unwrap();
+        let error = RunFolder::create(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("thesis.tex"), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let error = RunFolder::open(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("config.toml"), "{error}");
+    }
+}

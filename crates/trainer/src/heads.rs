@@ -1,0 +1,99 @@
+//! Heads on a frozen encoder: the linear probe and the source's 512-unit head.
+//!
+//! Where augmentation is off, features are computed once per image; where it is on, once per step. Either way no
+//! graph is built through the encoder, and its weights and statistics stay as they are.
+
+use crate::experiment::{Experiment, Outcome};
+use crate::feed::{Batch, FeatureFeed, Feed, ImageFeed};
+use crate::recipe::Recipe;
+use crate::step::{Forward, Place};
+use crate::validate::measure_features;
+use crate::wheel::Wheel;
+use crate::{Result, StageId, StageKind, plan};
+use cifar_data::Sampler;
+use resnet::Mode;
+use std::time::Duration;
+
+/// Trains the stage's head on the arm's frozen encoder.
+pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
+    let recipe = lab.recipe().clone();
+    let training = match stage.kind {
+        StageKind::Head => recipe.head.training(),
+        _ => recipe.probe.training(),
+    };
+    let augment = recipe.augments(stage.kind);
+    let frozen = plan::frozen(&recipe, stage);
+    let encoder = lab.frozen_encoder(stage)?;
+    let head = lab.head(
+        Recipe::head_kind(stage.kind),
+        recipe.head.dropout,
+        encoder.net.feature_dim(),
+    )?;
+    let splits = lab.splits()?;
+    let device = lab.device().clone();
+    let encoder_flops = encoder.net.flops(splits.images.height, splits.images.width);
+
+    let feed: Box<dyn Feed> = if augment {
+        let (views, policy) = (recipe.augment.supervised_views, recipe.policy(stage.kind));
+        let loader =
+            splits.training_loader(stage, training.batch_size, views, policy, Sampler::Shuffle)?;
+        Box::new(ImageFeed { loader, device })
+    } else {
+        let Some(train) = lab.features(stage, &encoder, "train")? else {
+            return lab.stopped(stage);
+        };
+        Box::new(FeatureFeed {
+            features: train.values.clone(),
+            labels: train.labels.clone(),
+            batch_size: training.batch_size,
+            seed: recipe.seed,
+            purpose: stage.to_string(),
+        })
+    };
+    let mut validation = None;
+    if !splits.validation.is_empty() {
+        validation = lab.features(stage, &encoder, "validation")?;
+        if validation.is_none() {
+            return lab.stopped(stage);
+        }
+    }
+    let forward = |batch: &Batch, place: &Place| {
+        let features = match augment {
+            true => encoder.forward(&batch.input, Mode::Frozen)?, // [V·B, D], without a graph
+            false => batch.input.clone(),                         // [B, D]
+        };
+        let logits = head
+            .net
+            .forward(&features, Mode::Train, &mut place.rng("dropout"))?; // [V·B, C]
+        Forward::classified(&logits, &batch.row_labels(), training.label_smoothing)
+    };
+
+    let groups = [("head", &head.parameters)];
+    let mut wheel = Wheel::start(
+        lab,
+        stage,
+        training.clone(),
+        &groups,
+        feed.steps_per_epoch(),
+    )?;
+    if !augment {
+        // An epoch over features takes a moment; a checkpoint a second is often enough.
+        wheel = wheel.checkpoint_every(Duration::from_secs(1));
+    }
+    let outcome = wheel.run(&*feed, forward, || {
+        validation
+            .as_ref()
+            .map(|v| measure_features(&head, v))
+            .transpose()
+    })?;
+    let position = wheel.position().clone();
+    if outcome == Outcome::Finished {
+        lab.save(
+            &lab.folder.frozen_head(stage.arm, frozen, head.kind),
+            &head.parameters,
+        )?;
+        let per_image = 3 * head.net.flops() + if augment { encoder_flops } else { 0 };
+        lab.finish(stage, &position, training.epochs, per_image)?;
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,293 @@
+//! The networks that stages train, with their parameters: an encoder and the heads on top of it.
+
+use crate::collapse::Monitor;
+use crate::feed::Batch;
+use crate::recipe::{HeadKind, Model, ProjectionKind, ProjectionRecipe, Recipe};
+use crate::step::{Forward, Place};
+use crate::{Result, StageKind, classify};
+use candle_core::{D, Device, Tensor};
+use cifar_data::stream;
+use contrastive_loss::Loss;
+use resnet::{
+    Classifier, ClassifierConfig, HubConfig, Init, LoadOptions, Mode, Parameters, Projection,
+    ProjectionConfig, ResNet, ResNetConfig,
+};
+use std::path::Path;
+
+/// Photographs to features.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    pub net: ResNet,
+    pub parameters: Parameters,
+}
+
+impl Encoder {
+    /// A network of the recipe's shape. All arms begin with the same random weights.
+    pub fn new(model: &Model, seed: u64, device: &Device) -> Result<Self> {
+        let config = ResNetConfig {
+            arch: model.arch,
+            stem: model.stem,
+            width: model.width,
+            upsample: model.upsample,
+            zero_init_residual: model.zero_init_residual,
+        };
+        let mut parameters = Parameters::new(device);
+        let net = ResNet::new(
+            &config,
+            &mut parameters,
+            &mut stream(seed, "init: encoder", &[]),
+        )?;
+        Ok(Self { net, parameters })
+    }
+
+    /// Takes over the weights of a file of this run.
+    pub fn load(&self, path: &Path) -> Result<()> {
+        self.parameters.load(path, &LoadOptions::default())?;
+        Ok(())
+    }
+
+    /// Takes over the weights that `init` names. Weights of another stem leave the stem convolution as it is: then the
+    /// answer is true.
+    pub fn init(&self, init: &Init, offline: bool) -> Result<bool> {
+        let path = match init {
+            Init::Random => return Ok(false),
+            Init::File(path) => path.clone(),
+            Init::Hub { .. } => {
+                let mut hub = HubConfig::from_env()?;
+                hub.offline |= offline;
+                match init.resolve(&hub, &mut |_, _| {})? {
+                    Some(path) => path,
+                    None => return Ok(false),
+                }
+            }
+        };
+        let file = resnet::read_safetensors(&path)?;
+        let other_stem = ["conv1.weight", "conv1_conv.weight"].iter().any(|name| {
+            let kernel = file.tensors.get(*name).map(|t| t.dims().last().copied()); // [O, I, k, k]
+            let own = self
+                .parameters
+                .get(name)
+                .map(|var| var.dims().get(1).copied()); // [O, k, k, I]
+            kernel.is_some() && own.is_some() && kernel != own
+        });
+        let options = LoadOptions::encoder();
+        self.parameters.load(
+            &path,
+            &if other_stem {
+                options.keeping_stem()
+            } else {
+                options
+            },
+        )?;
+        Ok(other_stem)
+    }
+
+    /// Images `[N, H, W, 3]` to features `[N, D]`.
+    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(self.net.forward(images, mode)?)
+    }
+}
+
+/// Features to logits.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub kind: HeadKind,
+    pub net: Classifier,
+    pub parameters: Parameters,
+}
+
+impl Head {
+    /// A head on `dim` features. Heads of one kind begin with the same random weights in all arms.
+    pub fn new(
+        kind: HeadKind,
+        dropout: f64,
+        dim: usize,
+        classes: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        let config = match kind {
+            HeadKind::Linear => ClassifierConfig::Linear { classes },
+            HeadKind::Mlp => ClassifierConfig::Mlp512 {
+                hidden: 512,
+                dropout,
+                classes,
+            },
+        };
+        let mut parameters = Parameters::new(device);
+        let mut rng = stream(seed, &format!("init: {} head", kind.name()), &[]);
+        let net = Classifier::new(&config, dim, &mut parameters, &mut rng)?;
+        Ok(Self {
+            kind,
+            net,
+            parameters,
+        })
+    }
+
+    /// Takes over the weights of a file of this run.
+    pub fn load(&self, path: &Path) -> Result<()> {
+        self.parameters.load(path, &LoadOptions::default())?;
+        Ok(())
+    }
+
+    /// Features `[N, D]` to logits `[N, classes]` without a graph.
+    pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        // No dropout in this mode: the generator is not drawn from.
+        Ok(self
+            .net
+            .forward(features, Mode::Frozen, &mut stream(0, "unused", &[]))?)
+    }
+}
+
+/// Encoder and classifier, trained as one: the baseline, and fine-tuning.
+#[derive(Debug)]
+pub(crate) struct Supervised {
+    pub encoder: Encoder,
+    pub head: Head,
+    pub smoothing: f64,
+}
+
+impl Supervised {
+    /// Parameters as checkpoints name them.
+    pub fn groups(&self) -> [(&'static str, &Parameters); 2] {
+        [
+            ("encoder", &self.encoder.parameters),
+            ("head", &self.head.parameters),
+        ]
+    }
+
+    /// Cross-entropy of a batch.
+    pub fn forward(&self, batch: &Batch, place: &Place) -> Result<Forward> {
+        let features = self.encoder.forward(&batch.input, Mode::Train)?; // [V·B, D]
+        let logits = self
+            .head
+            .net
+            .forward(&features, Mode::Train, &mut place.rng("dropout"))?; // [V·B, C]
+        Forward::classified(&logits, &batch.row_labels(), self.smoothing)
+    }
+
+    /// Logits of plain images, without a graph.
+    pub fn logits(&self, images: &Tensor) -> Result<Tensor> {
+        self.head
+            .logits(&self.encoder.forward(images, Mode::Frozen)?)
+    }
+}
+
+/// Encoder, projection head and contrastive loss.
+#[derive(Debug)]
+pub(crate) struct Contrastive {
+    pub encoder: Encoder,
+    pub projection: Projection,
+    pub parameters: Parameters,
+    pub loss: Loss,
+}
+
+impl Contrastive {
+    /// A projection head of the recipe's shape on top of `encoder`.
+    pub fn new(recipe: &Recipe, encoder: Encoder, device: &Device) -> Result<Self> {
+        let dim = encoder.net.feature_dim();
+        let config = projection_config(&recipe.pretrain.projection, dim);
+        let mut parameters = Parameters::new(device);
+        let mut rng = stream(recipe.seed, "init: projection", &[]);
+        let projection = Projection::new(&config, dim, &mut parameters, &mut rng)?;
+        Ok(Self {
+            encoder,
+            projection,
+            parameters,
+            loss: recipe.pretrain.loss(),
+        })
+    }
+
+    /// Parameters as checkpoints name them.
+    pub fn groups(&self) -> [(&'static str, &Parameters); 2] {
+        [
+            ("encoder", &self.encoder.parameters),
+            ("projection", &self.parameters),
+        ]
+    }
+
+    /// The contrastive loss of a batch.
+    pub fn forward(&self, batch: &Batch) -> Result<Forward> {
+        let features = self.encoder.forward(&batch.input, Mode::Train)?; // [V·B, D]
+        let z = self.projection.forward(&features, Mode::Train)?; // [V·B, E]
+        let loss = self.loss.forward(&z, &batch.labels, batch.views)?.mean()?;
+        let monitor = Monitor {
+            collapse: self.loss.collapse_value(&batch.labels, batch.views),
+            floor: self.loss.floor(&batch.labels, batch.views),
+            spread: spread(&z)?,
+        };
+        Ok(Forward {
+            loss,
+            correct: None,
+            rows: batch.rows(),
+            monitor: Some(monitor),
+        })
+    }
+
+    /// Multiply-adds of one image forward, both networks.
+    pub fn flops(&self, height: usize, width: usize) -> u64 {
+        self.encoder.net.flops(height, width) + self.projection.flops()
+    }
+}
+
+fn projection_config(recipe: &ProjectionRecipe, features: usize) -> ProjectionConfig {
+    let dim = recipe.dim;
+    match recipe.kind {
+        ProjectionKind::Linear => ProjectionConfig::Linear { dim },
+        ProjectionKind::LinearRelu => ProjectionConfig::LinearRelu { dim },
+        ProjectionKind::Mlp => ProjectionConfig::Mlp {
+            hidden: recipe.hidden.unwrap_or(features),
+            dim,
+            batch_norm: recipe.batch_norm,
+        },
+    }
+}
+
+/// 1 − |mean of the normalised embeddings|²: 0 when all coincide.
+fn spread(z: &Tensor) -> Result<f64> {
+    let z = z.detach(); // [N, E]
+    let length = z
+        .sqr()?
+        .sum_keepdim(D::Minus1)?
+        .sqrt()?
+        .clamp(1e-12f32, f32::MAX)?; // [N, 1]
+    let mean = z.broadcast_div(&length)?.mean(0)?; // [E]
+    let resultant = f64::from(mean.sqr()?.sum_all()?.to_scalar::<f32>()?);
+    Ok((1.0 - resultant).clamp(0.0, 1.0))
+}
+
+impl Recipe {
+    /// The head kind that a frozen-encoder stage trains.
+    pub(crate) fn head_kind(kind: StageKind) -> HeadKind {
+        if kind == StageKind::Head {
+            HeadKind::Mlp
+        } else {
+            HeadKind::Linear
+        }
+    }
+}
+
+impl Forward {
+    /// Cross-entropy of logits `[N, C]`, and how many were right.
+    pub fn classified(logits: &Tensor, labels: &[u32], smoothing: f64) -> Result<Self> {
+        Ok(Self {
+            loss: classify::cross_entropy(logits, labels, smoothing)?,
+            correct: Some(classify::correct(logits, labels)?),
+            rows: labels.len(),
+            monitor: None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spread_is_zero_for_a_point_and_one_for_opposites() {
+        let point = Tensor::new(&[[1f32, 2.0], [2.0, 4.0], [0.5, 1.0]], &Device::Cpu).unwrap();
+        assert!(spread(&point).unwrap() < 1e-6);
+        let opposite = Tensor::new(&[[1f32, 0.0], [-3.0, 0.0]], &Device::Cpu).unwrap();
+        assert!((spread(&opposite).unwrap() - 1.0).abs() < 1e-6);
+    }
+}

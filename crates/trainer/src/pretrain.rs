@@ -1,0 +1,50 @@
+//! Contrastive pretraining: encoder, projection head, contrastive loss. The projection head is kept beside the encoder,
+//! but nothing reads it afterwards.
+
+use crate::experiment::{Experiment, Outcome};
+use crate::feed::ImageFeed;
+use crate::model::Contrastive;
+use crate::wheel::Wheel;
+use crate::{Arm, Result, StageId};
+use cifar_data::Sampler;
+
+/// Pretrains from the recipe's initial weights (the transfer arm: from its own).
+pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
+    let recipe = lab.recipe().clone();
+    let init = if stage.arm == Arm::Transfer {
+        &recipe.transfer.init
+    } else {
+        &recipe.model.init
+    };
+    let device = lab.device().clone();
+    let model = Contrastive::new(&recipe, lab.initial_encoder(init)?, &device)?;
+    let splits = lab.splits()?;
+    let training = recipe.pretrain.training();
+    let sampler = match recipe.pretrain.per_class {
+        Some(per_class) => Sampler::ClassBalanced { per_class },
+        None => Sampler::Shuffle,
+    };
+    let (views, policy) = (recipe.augment.views, recipe.policy(stage.kind));
+    let loader = splits.training_loader(stage, training.batch_size, views, policy, sampler)?;
+    let flops = model.flops(splits.images.height, splits.images.width);
+
+    let mut wheel = Wheel::start(
+        lab,
+        stage,
+        training.clone(),
+        &model.groups(),
+        loader.steps_per_epoch(),
+    )?;
+    let outcome = wheel.run(
+        &ImageFeed { loader, device },
+        |batch, _| model.forward(batch),
+        || Ok(None), // no classifier, nothing to choose
+    )?;
+    let position = wheel.position().clone();
+    if outcome == Outcome::Finished {
+        lab.save_encoder(stage.arm, &model.encoder)?;
+        lab.save(&lab.folder.projection(stage.arm), &model.parameters)?;
+        lab.finish(stage, &position, training.epochs, 3 * flops)?;
+    }
+    Ok(outcome)
+}

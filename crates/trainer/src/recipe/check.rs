@@ -1,0 +1,549 @@
+//! All ranges of a recipe, looked at once.
+
+use super::{HeadKind, OptimizerConfig, ProjectionKind, Recipe, ScheduleConfig, Training};
+use crate::{Error, Result};
+use resnet::Init;
+use std::fmt::Display;
+use std::ops::Deref;
+
+/// A recipe whose every field has been looked at. Only [`Recipe::check`] makes one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckedRecipe(Recipe);
+
+impl Deref for CheckedRecipe {
+    type Target = Recipe;
+    fn deref(&self) -> &Recipe {
+        &self.0
+    }
+}
+
+impl CheckedRecipe {
+    /// The recipe itself, to be changed and checked again.
+    pub fn into_inner(self) -> Recipe {
+        self.0
+    }
+}
+
+impl Recipe {
+    /// Looks at every field's range, and at fields that contradict each other.
+    pub fn check(&self) -> Result<CheckedRecipe> {
+        require(
+            "seed",
+            self.seed,
+            i64::try_from(self.seed).is_ok(),
+            "use a number below 2^63",
+        )?;
+        require(
+            "name",
+            &self.name,
+            !self.name.trim().is_empty(),
+            "give the recipe a name",
+        )?;
+        if let Some(minutes) = self.budget_minutes {
+            require(
+                "budget_minutes",
+                minutes,
+                positive(minutes),
+                "use a number of minutes above 0",
+            )?;
+        }
+        if let Some(limit) = self.data.train_limit {
+            require(
+                "data.train_limit",
+                limit,
+                limit > 0,
+                "use at least 1, or leave it out to train on all images",
+            )?;
+        }
+        if let Some(limit) = self.data.test_limit {
+            require(
+                "data.test_limit",
+                limit,
+                limit > 0,
+                "use at least 1, or leave it out to test on all images",
+            )?;
+        }
+        require(
+            "data.prefetch",
+            self.data.prefetch,
+            (1..=64).contains(&self.data.prefetch),
+            "use 1 to 64 batches",
+        )?;
+        let width = self.model.width;
+        require(
+            "model.width",
+            width,
+            positive(width) && width <= 8.0,
+            "use a factor above 0 and up to 8",
+        )?;
+        if let Some(side) = self.model.upsample {
+            require(
+                "model.upsample",
+                side,
+                (8..=1024).contains(&side),
+                "use 8 to 1024 pixels, or leave it out",
+            )?;
+        }
+        if self.arms.transfer {
+            let random = self.transfer.init == Init::Random;
+            require(
+                "transfer.init",
+                &self.transfer.init,
+                !random,
+                "name weights to transfer from: a file or hub:OWNER/NAME",
+            )?;
+        }
+        let views = self.augment.views;
+        require(
+            "augment.views",
+            views,
+            (1..=16).contains(&views),
+            "use 1 to 16 views",
+        )?;
+        let views = self.augment.supervised_views;
+        require(
+            "augment.supervised_views",
+            views,
+            (1..=16).contains(&views),
+            "use 1 to 16 views",
+        )?;
+        self.check_arms()?;
+        self.check_pretrain()?;
+        for (section, dropout) in [
+            ("supervised", self.supervised.dropout),
+            ("head", self.head.dropout),
+        ] {
+            let ok = (0.0..1.0).contains(&dropout);
+            require(
+                &format!("{section}.dropout"),
+                dropout,
+                ok,
+                "use 0 or more, below 1",
+            )?;
+        }
+        for (field, best) in [
+            ("supervised.select_best", self.supervised.select_best),
+            ("probe.select_best", self.probe.select_best),
+            ("head.select_best", self.head.select_best),
+            ("finetune.select_best", self.finetune.select_best),
+        ] {
+            let ok = !best || self.data.validation > 0;
+            require(
+                field,
+                best,
+                ok,
+                "choosing needs a validation split: set data.validation above 0",
+            )?;
+        }
+        check_training("supervised", &self.supervised.training(), 1)?;
+        check_training("pretrain", &self.pretrain.training(), 1)?;
+        check_training("probe", &self.probe.training(), 0)?;
+        check_training("head", &self.head.training(), 0)?;
+        check_training("finetune", &self.finetune.training(), 1)?;
+        let e = &self.evaluate;
+        require(
+            "evaluate.batch_size",
+            e.batch_size,
+            e.batch_size > 0,
+            "use at least 1",
+        )?;
+        require(
+            "evaluate.knn_k",
+            e.knn_k,
+            e.knn_k > 0,
+            "use at least 1 neighbour",
+        )?;
+        require(
+            "evaluate.knn_temperature",
+            e.knn_temperature,
+            positive(e.knn_temperature),
+            "use a number above 0",
+        )?;
+        require(
+            "evaluate.knn_bank",
+            e.knn_bank,
+            e.knn_bank > 0,
+            "use at least 1 image",
+        )?;
+        Ok(CheckedRecipe(self.clone()))
+    }
+
+    fn check_arms(&self) -> Result<()> {
+        let arms = &self.arms;
+        let any = arms.baseline || arms.contrastive || arms.transfer;
+        require(
+            "arms",
+            "all off",
+            any,
+            "switch on at least one of baseline, contrastive, transfer",
+        )?;
+        require(
+            "arms.control",
+            arms.control,
+            !arms.control || arms.baseline,
+            "it probes the baseline's encoder: switch on arms.baseline too",
+        )?;
+        require(
+            "arms.finetuned",
+            arms.finetuned,
+            !arms.finetuned || arms.contrastive,
+            "it continues the contrastive arm: switch on arms.contrastive too",
+        )?;
+        let (field, epochs) = match self.headline {
+            HeadKind::Linear => ("probe.epochs", self.probe.epochs),
+            HeadKind::Mlp => ("head.epochs", self.head.epochs),
+        };
+        require(
+            field,
+            epochs,
+            epochs > 0,
+            &format!(
+                "the headline head (`{}`) needs at least 1 epoch",
+                self.headline.name()
+            ),
+        )
+    }
+
+    fn check_pretrain(&self) -> Result<()> {
+        let p = &self.pretrain;
+        if let Some(t) = p.temperature {
+            require(
+                "pretrain.temperature",
+                t,
+                positive(t),
+                "use a number above 0, such as 0.1",
+            )?;
+        }
+        if let Err(e) = p.loss().check() {
+            require("pretrain.loss", &p.loss, false, &e.to_string())?;
+        }
+        let dim = p.projection.dim;
+        require(
+            "pretrain.projection.dim",
+            dim,
+            (1..=65_536).contains(&dim),
+            "use 1 to 65536, such as 128",
+        )?;
+        if let Some(hidden) = p.projection.hidden {
+            let ok = p.projection.kind == ProjectionKind::Mlp && (1..=65_536).contains(&hidden);
+            require(
+                "pretrain.projection.hidden",
+                hidden,
+                ok,
+                "use 1 to 65536, and only with kind = \"mlp\"",
+            )?;
+        }
+        let norm = p.projection.batch_norm;
+        require(
+            "pretrain.projection.batch_norm",
+            norm,
+            !norm || p.projection.kind == ProjectionKind::Mlp,
+            "only kind = \"mlp\" has batch norm",
+        )?;
+        if let Some(m) = p.per_class {
+            let ok = m > 0 && p.batch_size.is_multiple_of(m);
+            require(
+                "pretrain.per_class",
+                m,
+                ok,
+                &format!("use a divisor of pretrain.batch_size ({})", p.batch_size),
+            )?;
+        }
+        if p.loss.needs_views() && (self.arms.contrastive || self.arms.transfer) {
+            let views = self.augment.views;
+            require(
+                "augment.views",
+                views,
+                views >= 2,
+                "pretrain.loss = \"nt_xent\" needs at least 2 views of each image",
+            )?;
+        }
+        require(
+            "pretrain.label_smoothing",
+            p.label_smoothing,
+            p.label_smoothing == 0.0,
+            "contrastive losses have no label smoothing: leave it out",
+        )?;
+        require(
+            "pretrain.select_best",
+            p.select_best,
+            !p.select_best,
+            "contrastive pretraining hands on its last epoch: leave it out",
+        )
+    }
+}
+
+fn positive(x: f64) -> bool {
+    x.is_finite() && x > 0.0
+}
+
+fn check_training(section: &str, t: &Training, least_epochs: usize) -> Result<()> {
+    let field = |name: &str| format!("{section}.{name}");
+    let epochs = format!("use {least_epochs} to 100000");
+    require(
+        &field("epochs"),
+        t.epochs,
+        (least_epochs..=100_000).contains(&t.epochs),
+        &epochs,
+    )?;
+    require(
+        &field("batch_size"),
+        t.batch_size,
+        (2..=1_048_576).contains(&t.batch_size),
+        "use at least 2 images",
+    )?;
+    let parts = t.accumulation;
+    let ok = parts > 0 && t.batch_size.is_multiple_of(parts) && t.batch_size / parts >= 2;
+    let remedy = format!(
+        "use a divisor of {section}.batch_size ({}) that leaves at least 2 images a part",
+        t.batch_size
+    );
+    require(&field("accumulation"), parts, ok, &remedy)?;
+    if let Some(clip) = t.clip {
+        require(
+            &field("clip"),
+            clip,
+            positive(clip),
+            "use a number above 0, or leave it out",
+        )?;
+    }
+    if let Some(ema) = t.ema {
+        require(
+            &field("ema"),
+            ema,
+            (0.0..1.0).contains(&ema),
+            "use 0 or more, below 1, such as 0.999, or leave it out",
+        )?;
+    }
+    let smoothing = t.label_smoothing;
+    require(
+        &field("label_smoothing"),
+        smoothing,
+        (0.0..1.0).contains(&smoothing),
+        "use 0 or more, below 1",
+    )?;
+    check_optimizer(&field("optimizer"), &t.optimizer)?;
+    check_schedule(&field("schedule"), &t.schedule)
+}
+
+fn check_optimizer(section: &str, o: &OptimizerConfig) -> Result<()> {
+    let field = |name: &str| format!("{section}.{name}");
+    for name in o.foreign_fields() {
+        let remedy = format!(
+            "kind = \"{}\" does not read it: leave it out",
+            o.kind.name()
+        );
+        require(&field(name), "given", false, &remedy)?;
+    }
+    require(&field("lr"), o.lr, positive(o.lr), "use a number above 0")?;
+    let decay = o.weight_decay;
+    require(
+        &field("weight_decay"),
+        decay,
+        decay.is_finite() && decay >= 0.0,
+        "use 0 or more",
+    )?;
+    require(
+        &field("momentum"),
+        o.momentum(),
+        (0.0..1.0).contains(&o.momentum()),
+        "use 0 or more, below 1",
+    )?;
+    let nesterov = o.nesterov.unwrap_or(false);
+    require(
+        &field("nesterov"),
+        nesterov,
+        !nesterov || o.momentum() > 0.0,
+        "Nesterov needs a momentum above 0",
+    )?;
+    for beta in o.betas() {
+        require(
+            &field("betas"),
+            beta,
+            (0.0..1.0).contains(&beta),
+            "use two numbers of 0 or more, below 1",
+        )?;
+    }
+    require(
+        &field("eps"),
+        o.eps(),
+        positive(o.eps()),
+        "use a number above 0",
+    )?;
+    require(
+        &field("trust"),
+        o.trust(),
+        positive(o.trust()),
+        "use a number above 0",
+    )
+}
+
+fn check_schedule(section: &str, s: &ScheduleConfig) -> Result<()> {
+    let field = |name: &str| format!("{section}.{name}");
+    for name in s.foreign_fields() {
+        let remedy = format!(
+            "kind = \"{}\" does not read it: leave it out",
+            s.kind.name()
+        );
+        require(&field(name), "given", false, &remedy)?;
+    }
+    let warm = s.warmup_epochs;
+    require(
+        &field("warmup_epochs"),
+        warm,
+        warm.is_finite() && warm >= 0.0,
+        "use 0 or more epochs",
+    )?;
+    if let Some(steps) = s.warmup_steps {
+        require(
+            &field("warmup_steps"),
+            steps,
+            warm == 0.0,
+            "give warmup_epochs or warmup_steps, not both",
+        )?;
+    }
+    let from = s.warmup_from;
+    require(
+        &field("warmup_from"),
+        from,
+        (0.0..=1.0).contains(&from),
+        "use a factor of 0 to 1",
+    )?;
+    if let Some(end) = s.final_factor {
+        require(
+            &field("final_factor"),
+            end,
+            (0.0..=1.0).contains(&end),
+            "use a factor of 0 to 1",
+        )?;
+    }
+    if let Some(milestones) = &s.milestones {
+        let ok = milestones.iter().all(|m| (0.0..=1.0).contains(m)) && milestones.is_sorted();
+        require(
+            &field("milestones"),
+            format!("{milestones:?}"),
+            ok,
+            "use rising shares of the stage, 0 to 1, such as [0.6, 0.75, 0.9]",
+        )?;
+    }
+    if let Some(gamma) = s.gamma {
+        require(
+            &field("gamma"),
+            gamma,
+            positive(gamma) && gamma <= 1.0,
+            "use a factor above 0 and up to 1",
+        )?;
+    }
+    if let Some(rise) = s.rise {
+        require(
+            &field("rise"),
+            rise,
+            rise > 0.0 && rise < 1.0,
+            "use a share above 0 and below 1",
+        )?;
+    }
+    for (name, div) in [("div", s.div), ("final_div", s.final_div)] {
+        if let Some(div) = div {
+            require(
+                &field(name),
+                div,
+                div.is_finite() && div >= 1.0,
+                "use 1 or more",
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn require(field: &str, value: impl Display, ok: bool, remedy: &str) -> Result<()> {
+    if ok {
+        return Ok(());
+    }
+    Err(Error::RecipeField {
+        field: field.to_owned(),
+        value: value.to_string(),
+        remedy: remedy.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_recipe_passes_and_survives_a_round_trip() {
+        let recipe = Recipe::default();
+        recipe.check().unwrap();
+        assert_eq!(Recipe::parse(&recipe.to_toml().unwrap()).unwrap(), recipe);
+        assert_eq!(Recipe::parse("").unwrap(), recipe);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name() {
+        let error = Recipe::parse("[pretrain]\ntemprature = 0.1\n")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("temprature"), "{error}");
+        let error = Recipe::parse("[pretrain.optimizer]\nlearning_rate = 0.1\n")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("learning_rate"), "{error}");
+    }
+
+    #[test]
+    fn every_range_is_refused_with_field_value_and_remedy() {
+        for (field, value) in [
+            ("budget_minutes", "-1.0"),
+            ("data.train_limit", "0"),
+            ("data.prefetch", "0"),
+            ("model.width", "0.0"),
+            ("model.width", "nan"),
+            ("model.upsample", "4"),
+            ("augment.views", "0"),
+            ("arms.finetuned", "true"),
+            ("supervised.epochs", "0"),
+            ("supervised.batch_size", "1"),
+            ("supervised.accumulation", "3"),
+            ("supervised.clip", "0.0"),
+            ("supervised.ema", "1.0"),
+            ("supervised.label_smoothing", "1.0"),
+            ("supervised.dropout", "1.0"),
+            ("probe.epochs", "0"),
+            ("pretrain.temperature", "0.0"),
+            ("pretrain.temperature", "inf"),
+            ("pretrain.projection.dim", "0"),
+            ("pretrain.per_class", "7"),
+            ("pretrain.label_smoothing", "0.1"),
+            ("pretrain.optimizer.lr", "-0.1"),
+            ("pretrain.optimizer.momentum", "1.0"),
+            ("pretrain.optimizer.betas", "[0.9, 0.99]"),
+            ("pretrain.schedule.warmup_epochs", "-1.0"),
+            ("pretrain.schedule.final_factor", "2.0"),
+            ("pretrain.schedule.gamma", "0.5"),
+            ("evaluate.knn_temperature", "0.0"),
+        ] {
+            let mut recipe = Recipe::default();
+            if field == "arms.finetuned" {
+                recipe.arms.contrastive = false;
+            }
+            recipe.set(field, value).unwrap();
+            let error = recipe.check().unwrap_err().to_string();
+            assert!(error.contains(field), "{field} = {value}: {error}");
+        }
+    }
+
+    #[test]
+    fn nt_xent_asks_for_two_views() {
+        let mut recipe = Recipe::default();
+        recipe.set("pretrain.loss", "nt_xent").unwrap();
+        assert!(
+            recipe
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("augment.views")
+        );
+        recipe.augment.views = 2;
+        recipe.check().unwrap();
+    }
+}

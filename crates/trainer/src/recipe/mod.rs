@@ -1,0 +1,296 @@
+//! A recipe: everything that decides what a run does, as typed TOML.
+//!
+//! Every field has a default, unknown keys are refused, and [`Recipe::check`] looks at all ranges once, so
+//! that the stages can trust what they are given. `Recipe::set("pretrain.temperature", "0.1")` changes one
+//! field by its dotted name, as the command line's `--set` does.
+
+mod check;
+mod edit;
+mod optimizer;
+mod schedule;
+mod stage;
+
+pub use check::CheckedRecipe;
+pub use optimizer::{OptimizerConfig, OptimizerKind};
+pub use schedule::{ScheduleConfig, ScheduleKind};
+pub use stage::{
+    Finetune, Head, HeadKind, Pretrain, Probe, ProjectionKind, ProjectionRecipe, Supervised,
+    Training, Transfer, TransferMode,
+};
+
+use crate::{Error, Result};
+use cifar_data::{DatasetName, Policy};
+use resnet::{Arch, Init, Stem};
+use serde::{Deserialize, Serialize};
+
+/// Everything that decides what a run does. See the crate's README for a commented example.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    /// The recipe's name, used in reports.
+    pub name: String,
+    /// Everything random in the run is a function of this number.
+    pub seed: u64,
+    /// Which frozen-encoder head is the headline of an arm: the linear probe or the source's 512-unit head.
+    pub headline: HeadKind,
+    /// If given, the epochs of all encoder stages are lowered by one common factor (never raised) so that the
+    /// whole run fits into this many minutes at the speed measured before step 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_minutes: Option<f64>,
+    /// Which images.
+    pub data: Data,
+    /// Which encoder.
+    pub model: Model,
+    /// How images are changed before the encoder sees them.
+    pub augment: Augment,
+    /// Which runs are made and compared.
+    pub arms: Arms,
+    /// The baseline: encoder and classifier trained as one with cross-entropy.
+    pub supervised: Supervised,
+    /// Contrastive pretraining of the encoder behind a projection head.
+    pub pretrain: Pretrain,
+    /// The linear head on a frozen encoder.
+    pub probe: Probe,
+    /// The 512-unit head on a frozen encoder.
+    pub head: Head,
+    /// Training of everything after the frozen-encoder head.
+    pub finetune: Finetune,
+    /// The arm that starts from weights trained elsewhere.
+    pub transfer: Transfer,
+    /// How the arms are measured at their end.
+    pub evaluate: Evaluate,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            name: "unnamed".to_owned(),
+            seed: 0,
+            headline: HeadKind::Linear,
+            budget_minutes: None,
+            data: Data::default(),
+            model: Model::default(),
+            augment: Augment::default(),
+            arms: Arms::default(),
+            supervised: Supervised::default(),
+            pretrain: Pretrain::default(),
+            probe: Probe::default(),
+            head: Head::default(),
+            finetune: Finetune::default(),
+            transfer: Transfer::default(),
+            evaluate: Evaluate::default(),
+        }
+    }
+}
+
+/// `[data]`: which images, and how many of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// The data set: `auto`, `cifar10`, `cifar100`, `synthetic`, …
+    pub dataset: DatasetName,
+    /// How many training images are set aside, per class in equal parts, for everything that chooses.
+    pub validation: usize,
+    /// Train on at most this many images (after the validation split), per class in equal parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_limit: Option<usize>,
+    /// Evaluate on at most this many test images (the first ones); for tests of the program itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_limit: Option<usize>,
+    /// Leave out the last, smaller batch of an epoch.
+    pub drop_last: bool,
+    /// Batches made ahead of the training step.
+    pub prefetch: usize,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self {
+            dataset: DatasetName::Auto,
+            validation: 2000,
+            train_limit: None,
+            test_limit: None,
+            drop_last: true,
+            prefetch: 4,
+        }
+    }
+}
+
+/// `[model]`: the encoder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Model {
+    /// `resnet18`, `resnet34`, `resnet50`, `resnet101`, `resnet152` or `resnet50v2`.
+    pub arch: Arch,
+    /// `imagenet` (7×7/2 and max-pool) or `cifar` (3×3/1).
+    pub stem: Stem,
+    /// Factor on all channel counts.
+    pub width: f64,
+    /// Enlarge the images to this many pixels a side inside the network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upsample: Option<usize>,
+    /// Start every residual branch at zero.
+    pub zero_init_residual: bool,
+    /// `random`, `hub:OWNER/NAME` or a `.safetensors` file: the weights that all arms but `transfer` start from.
+    pub init: Init,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            arch: Arch::ResNet50,
+            stem: Stem::ImageNet,
+            width: 1.0,
+            upsample: None,
+            zero_init_residual: false,
+            init: Init::Random,
+        }
+    }
+}
+
+/// `[augment]`: one policy for all stages, unless a stage names its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Augment {
+    /// `none`, `keras`, `simclr`, `supcon` or `standard`; used by all stages.
+    pub policy: Policy,
+    /// Views of each image in a batch of contrastive pretraining.
+    pub views: usize,
+    /// Views of each image in a batch of the supervised stages.
+    pub supervised_views: usize,
+    /// The baseline's own policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub supervised: Option<Policy>,
+    /// Contrastive pretraining's own policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pretrain: Option<Policy>,
+    /// The frozen-encoder heads' own policy (where their `augment` is on).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heads: Option<Policy>,
+    /// Fine-tuning's own policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<Policy>,
+}
+
+impl Default for Augment {
+    fn default() -> Self {
+        Self {
+            policy: Policy::Standard,
+            views: 1,
+            supervised_views: 1,
+            supervised: None,
+            pretrain: None,
+            heads: None,
+            finetune: None,
+        }
+    }
+}
+
+/// `[arms]`: which runs are made and compared.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Arms {
+    /// Cross-entropy from the start.
+    pub baseline: bool,
+    /// Contrastive pretraining, then heads on the frozen encoder.
+    pub contrastive: bool,
+    /// The baseline's encoder, frozen and probed (needs `baseline`).
+    pub control: bool,
+    /// The contrastive encoder and its head, trained on together (needs `contrastive`).
+    pub finetuned: bool,
+    /// From weights trained elsewhere; see `[transfer]`.
+    pub transfer: bool,
+}
+
+impl Default for Arms {
+    fn default() -> Self {
+        Self {
+            baseline: true,
+            contrastive: true,
+            control: false,
+            finetuned: false,
+            transfer: false,
+        }
+    }
+}
+
+/// `[evaluate]`: how the arms are measured at their end.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Evaluate {
+    /// Images per forward pass.
+    pub batch_size: usize,
+    /// Neighbours that vote in the weighted kNN.
+    pub knn_k: usize,
+    /// Temperature of the weighted kNN.
+    pub knn_temperature: f64,
+    /// Training images that the kNN searches at most; of a larger split, a class-balanced part.
+    pub knn_bank: usize,
+    /// Photographs in the report's sample predictions.
+    pub samples: usize,
+}
+
+impl Default for Evaluate {
+    fn default() -> Self {
+        Self {
+            batch_size: 256,
+            knn_k: 200,
+            knn_temperature: 0.07,
+            knn_bank: 10_000,
+            samples: 24,
+        }
+    }
+}
+
+impl Recipe {
+    /// Reads a recipe from TOML text. Fields left out keep their defaults; unknown ones are refused.
+    pub fn parse(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|e| Error::RecipeSyntax {
+            message: e.to_string().trim_end().to_owned(),
+        })
+    }
+
+    /// The recipe as TOML text, every default spelled out.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::RecipeSyntax {
+            message: e.to_string(),
+        })
+    }
+
+    /// The augmentation policy of a kind of stage.
+    pub fn policy(&self, stage: crate::StageKind) -> Policy {
+        use crate::StageKind::{Evaluate, Finetune, Head, Pretrain, Probe, Supervised};
+        let own = match stage {
+            Supervised => self.augment.supervised,
+            Pretrain => self.augment.pretrain,
+            Probe | Head => self.augment.heads,
+            Finetune => self.augment.finetune,
+            Evaluate => Some(Policy::None),
+        };
+        own.unwrap_or(self.augment.policy)
+    }
+
+    /// What a training stage is told; none for the evaluation.
+    pub fn training(&self, stage: crate::StageKind) -> Option<Training> {
+        use crate::StageKind::{Evaluate, Finetune, Head, Pretrain, Probe, Supervised};
+        match stage {
+            Supervised => Some(self.supervised.training()),
+            Pretrain => Some(self.pretrain.training()),
+            Probe => Some(self.probe.training()),
+            Head => Some(self.head.training()),
+            Finetune => Some(self.finetune.training()),
+            Evaluate => None,
+        }
+    }
+
+    /// Whether a stage sees images anew at every step, rather than features computed once.
+    pub(crate) fn augments(&self, stage: crate::StageKind) -> bool {
+        use crate::StageKind::{Evaluate, Head, Probe};
+        match stage {
+            Probe => self.probe.augment,
+            Head => self.head.augment,
+            Evaluate => false,
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The learning rate over time, as a recipe spells it.
+
+use serde::{Deserialize, Serialize};
+
+/// A schedule: a factor on the optimiser's `lr` for every step. The formulas stand in [`crate::Schedule`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// `constant`, `cosine`, `step` or `one_cycle`.
+    pub kind: ScheduleKind,
+    /// Linear warm-up over this many epochs (fractions allowed).
+    pub warmup_epochs: f64,
+    /// Linear warm-up over this many steps, in place of `warmup_epochs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_steps: Option<usize>,
+    /// The factor that warm-up starts from.
+    pub warmup_from: f64,
+    /// The factor at the very end (`cosine`; default 0).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_factor: Option<f64>,
+    /// Where the rate drops, as shares of the stage (`step`; default 0.6, 0.75, 0.9).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub milestones: Option<Vec<f64>>,
+    /// What the rate is multiplied by at each milestone (`step`; default 0.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gamma: Option<f64>,
+    /// Share of the stage in which the rate rises (`one_cycle`; default 0.3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rise: Option<f64>,
+    /// The rise starts from `lr / div` (`one_cycle`; default 25).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub div: Option<f64>,
+    /// The fall ends at `lr / (div · final_div)` (`one_cycle`; default 1e4).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_div: Option<f64>,
+}
+
+/// The shape of a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// The same rate throughout.
+    Constant,
+    /// Half a cosine from `lr` down to `lr · final_factor`.
+    Cosine,
+    /// Drops by `gamma` at each milestone.
+    Step,
+    /// PyTorch's one-cycle: up along half a cosine, then down along another.
+    OneCycle,
+}
+
+impl ScheduleKind {
+    /// The name as written in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Cosine => "cosine",
+            Self::Step => "step",
+            Self::OneCycle => "one_cycle",
+        }
+    }
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self::constant()
+    }
+}
+
+impl ScheduleConfig {
+    fn plain(kind: ScheduleKind) -> Self {
+        Self {
+            kind,
+            warmup_epochs: 0.0,
+            warmup_steps: None,
+            warmup_from: 0.0,
+            final_factor: None,
+            milestones: None,
+            gamma: None,
+            rise: None,
+            div: None,
+            final_div: None,
+        }
+    }
+
+    /// The same rate throughout.
+    pub fn constant() -> Self {
+        Self::plain(ScheduleKind::Constant)
+    }
+
+    /// Half a cosine down to zero.
+    pub fn cosine() -> Self {
+        Self::plain(ScheduleKind::Cosine)
+    }
+
+    /// Drops by 0.2 at 60, 75 and 90 % of the stage.
+    pub fn step() -> Self {
+        Self::plain(ScheduleKind::Step)
+    }
+
+    /// PyTorch's one-cycle.
+    pub fn one_cycle() -> Self {
+        Self::plain(ScheduleKind::OneCycle)
+    }
+
+    /// Names of the fields that this shape does not read, but that are given.
+    pub(super) fn foreign_fields(&self) -> Vec<&'static str> {
+        use ScheduleKind::{Cosine, OneCycle, Step};
+        [
+            (
+                "final_factor",
+                self.final_factor.is_some() && self.kind != Cosine,
+            ),
+            ("milestones", self.milestones.is_some() && self.kind != Step),
+            ("gamma", self.gamma.is_some() && self.kind != Step),
+            ("rise", self.rise.is_some() && self.kind != OneCycle),
+            ("div", self.div.is_some() && self.kind != OneCycle),
+            (
+                "final_div",
+                self.final_div.is_some() && self.kind != OneCycle,
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(name, foreign)| foreign.then_some(name))
+        .collect()
+    }
+}

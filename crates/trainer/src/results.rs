@@ -1,0 +1,281 @@
+//! What a run found, collected from its folder: results, curves, maps and sample photographs.
+
+use crate::environment::now;
+use crate::evaluate::stage_name;
+use crate::experiment::Experiment;
+use crate::features::FeatureSet;
+use crate::folder::{CONFIG, Done};
+use crate::journal::METRICS;
+use crate::{Arm, Error, Result, StageId, StageKind, files, plan};
+use candle_core::{DType, Device};
+use eval::{
+    CurvePoint, EmbeddingMap, EmbeddingMaps, Predictions, ReportInput, ReportPaths, Results,
+    SamplePhoto, SamplePrediction, StageCurve,
+};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The arms that others are compared with, in this order.
+const AGAINST: [Arm; 2] = [Arm::Baseline, Arm::Contrastive];
+
+impl Experiment {
+    /// The results of all arms that are evaluated.
+    pub fn results(&self) -> Result<Results> {
+        let arms = self.evaluated();
+        if arms.is_empty() {
+            let needs = self
+                .stages()
+                .into_iter()
+                .find(|s| s.kind == StageKind::Evaluate);
+            return Err(Error::NothingMeasured {
+                path: self.run_dir().to_owned(),
+                needs: needs.map_or_else(String::new, |s| s.to_string()),
+            });
+        }
+        let mut environment = self.record.environment.clone();
+        environment.finished = Some(now());
+        let recipe = serde_json::to_value(&**self.recipe()).map_err(|e| Error::RecipeSyntax {
+            message: e.to_string(),
+        })?;
+        let record = &self.record;
+        let mut results = Results::new(
+            record.dataset_record(),
+            environment,
+            recipe,
+            record.seed,
+            &record.command,
+        );
+        let mut right = BTreeMap::new();
+        for arm in arms {
+            let result: eval::ArmResult = files::read_json(&self.folder.result(arm))?;
+            right.insert(arm, correct(&self.headline_predictions(arm)?));
+            results.arms.insert(arm.name().to_owned(), result);
+        }
+        for against in AGAINST {
+            for (arm, correct) in &right {
+                if let (true, Some(there)) = (*arm > against, right.get(&against)) {
+                    results.compare(arm.name(), correct, against.name(), there)?;
+                }
+            }
+        }
+        Ok(results)
+    }
+
+    /// Everything that the report shows.
+    pub fn report_input(&self) -> Result<ReportInput> {
+        let mut input = ReportInput::new(self.results()?);
+        input.recipe_text = fs_err::read_to_string(self.run_dir().join(CONFIG))?;
+        input.curves = self.curves()?;
+        input.maps = self.maps()?;
+        input.samples = self.samples()?;
+        Ok(input)
+    }
+
+    /// Writes `results.json`, `report.md` and `report.html`.
+    pub fn write_report(&self) -> Result<ReportPaths> {
+        let input = self.report_input()?;
+        input.results.save(&self.run_dir().join("results.json"))?;
+        Ok(eval::write_report(self.run_dir(), &input)?)
+    }
+
+    fn evaluated(&self) -> Vec<Arm> {
+        let stages = self.stages().into_iter();
+        stages
+            .filter(|s| s.kind == StageKind::Evaluate && self.is_done(*s))
+            .map(|s| s.arm)
+            .collect()
+    }
+
+    fn headline_predictions(&self, arm: Arm) -> Result<Predictions> {
+        let head = plan::heads(self.recipe(), arm)
+            .first()
+            .copied()
+            .unwrap_or(self.recipe().headline);
+        Ok(Predictions::load(&self.folder.predictions(arm, head))?)
+    }
+
+    /// One curve per training stage, read back from `metrics.jsonl`.
+    fn curves(&self) -> Result<Vec<StageCurve>> {
+        let mut epochs: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        let mut collapse: BTreeMap<String, f64> = BTreeMap::new();
+        for line in fs_err::read_to_string(self.run_dir().join(METRICS))?.lines() {
+            // The last line may still be on its way.
+            let Ok(line) = serde_json::from_str::<Value>(line) else {
+                continue;
+            };
+            let Some(stage) = line["stage"].as_str().map(str::to_owned) else {
+                continue;
+            };
+            match line["event"].as_str() {
+                Some("epoch") => epochs.entry(stage).or_default().push(line),
+                Some("step") => {
+                    if let Some(value) = line["collapse"].as_f64() {
+                        collapse.insert(stage, value);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut curves = Vec::new();
+        let stages = self
+            .stages()
+            .into_iter()
+            .filter(|s| s.kind != StageKind::Evaluate);
+        for stage in stages {
+            let name = stage.to_string();
+            let Some(lines) = epochs.get(&name) else {
+                continue;
+            };
+            let before = self.multiply_adds_before(stage)?;
+            let own = self
+                .done(stage)?
+                .map(|done| (done.multiply_adds, done.epochs.max(1) as u64));
+            let points = lines.iter().map(|line| {
+                let epoch = line["epoch"].as_u64().unwrap_or(0) + 1;
+                CurvePoint {
+                    epoch: epoch as f64,
+                    train_loss: line["loss"].as_f64().unwrap_or(f64::NAN),
+                    validation_loss: line["validation_loss"].as_f64(),
+                    validation_top1: line["validation_accuracy"].as_f64(),
+                    multiply_adds: own.map(|(all, epochs)| before + all / epochs * epoch),
+                }
+            });
+            let loss = match stage.kind {
+                StageKind::Pretrain => self.recipe().pretrain.loss.name(),
+                _ => "cross-entropy",
+            };
+            curves.push(StageCurve {
+                arm: stage.arm.name().to_owned(),
+                stage: stage_name(stage.kind).to_owned(),
+                loss: loss.to_owned(),
+                collapse: collapse.get(&name).copied(),
+                points: points.collect(),
+            });
+        }
+        Ok(curves)
+    }
+
+    /// What the stages before this one cost its arm.
+    fn multiply_adds_before(&self, stage: StageId) -> Result<u64> {
+        let mut sum = 0;
+        for before in plan::needs(self.recipe(), stage) {
+            sum += self.done(before)?.map_or(0, |done| done.multiply_adds);
+        }
+        Ok(sum)
+    }
+
+    fn done(&self, stage: StageId) -> Result<Option<Done>> {
+        if !self.is_done(stage) {
+            return Ok(None);
+        }
+        files::read_json(&self.folder.done_record(stage)).map(Some)
+    }
+
+    /// The same test images in every arm's feature space, by their two principal components.
+    fn maps(&self) -> Result<Option<EmbeddingMaps>> {
+        let mut labels = Vec::new();
+        let mut maps = Vec::new();
+        for arm in self.evaluated() {
+            let stage = StageId::new(arm, StageKind::Evaluate);
+            if plan::frozen(self.recipe(), stage).owner != arm {
+                continue; // the control's encoder is the baseline's
+            }
+            let path = self
+                .folder
+                .features(plan::frozen(self.recipe(), stage), "test");
+            let features = FeatureSet::load(&path, &Device::Cpu)?.to_eval()?;
+            let map = eval::pca2(&features)?;
+            labels = features.labels;
+            maps.push(EmbeddingMap {
+                arm: arm.name().to_owned(),
+                points: map.points,
+                explained: Some(map.explained),
+            });
+        }
+        Ok((!maps.is_empty()).then(|| EmbeddingMaps {
+            method: "PCA".to_owned(),
+            labels,
+            maps,
+        }))
+    }
+
+    /// Some test photographs with every arm's answer.
+    fn samples(&self) -> Result<Vec<SamplePhoto>> {
+        let path = self.folder.samples();
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let tensors = resnet::read_safetensors(&path)?.tensors;
+        let (Some(pixels), Some(labels), Some(indices)) = (
+            tensors.get("pixels"),
+            tensors.get("labels"),
+            tensors.get("indices"),
+        ) else {
+            return Ok(Vec::new());
+        };
+        let (_, height, width, _) = pixels.dims4()?;
+        let labels = labels.to_dtype(DType::U32)?.to_vec1::<u32>()?;
+        let mut photos = Vec::new();
+        for (row, index) in indices
+            .to_dtype(DType::U32)?
+            .to_vec1::<u32>()?
+            .into_iter()
+            .enumerate()
+        {
+            photos.push(SamplePhoto {
+                index: u64::from(index),
+                height,
+                width,
+                rgb: pixels.get(row)?.flatten_all()?.to_vec1::<u8>()?,
+                label: labels[row],
+                predictions: BTreeMap::new(),
+            });
+        }
+        for arm in self.evaluated() {
+            let predictions = self.headline_predictions(arm)?;
+            for photo in &mut photos {
+                if (photo.index as usize) < predictions.len() {
+                    let answer = answer(predictions.row(photo.index as usize));
+                    photo.predictions.insert(arm.name().to_owned(), answer);
+                }
+            }
+        }
+        Ok(photos)
+    }
+}
+
+/// Which images were classified correctly.
+fn correct(predictions: &Predictions) -> Vec<bool> {
+    (0..predictions.len())
+        .map(|i| answer(predictions.row(i)).class == predictions.labels[i])
+        .collect()
+}
+
+/// The class with the highest logit, and its softmax probability.
+fn answer(logits: &[f32]) -> SamplePrediction {
+    let (class, top) =
+        logits
+            .iter()
+            .copied()
+            .enumerate()
+            .fold((0, f32::NEG_INFINITY), |best, (i, x)| {
+                if x > best.1 { (i, x) } else { best }
+            });
+    let sum: f64 = logits.iter().map(|&x| f64::from(x - top).exp()).sum();
+    SamplePrediction {
+        class: class as u32,
+        confidence: 1.0 / sum,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_the_argmax_with_its_probability() {
+        let a = answer(&[0.0, 1000.0, 1000.0 - (2f32).ln()]);
+        assert_eq!(a.class, 1);
+        assert!((a.confidence - 2.0 / 3.0).abs() < 1e-4);
+    }
+}

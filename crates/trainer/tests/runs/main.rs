@@ -1,0 +1,7 @@
+//! Whole runs on a tiny network: every stage, interruption at any step, collapse, trouble.
+
+mod common;
+mod resume;
+mod stages;
+mod threads;
+mod trouble;

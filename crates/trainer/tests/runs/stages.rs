@@ -1,0 +1,270 @@
+//! Each stage does its work, in its order, and the report gets all it needs.
+
+use crate::common::{create, metrics, recipe};
+use std::sync::{Arc, Mutex};
+use trainer::{Arm, Event, Outcome, StageId, StageKind};
+
+#[test]
+fn all_arms_run_to_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut experiment = create(
+        &run,
+        &[("arms.control", "true"), ("arms.finetuned", "true")],
+    );
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&events);
+    experiment.add_observer(move |event: &Event| log.lock().unwrap().push(event.clone()));
+    assert!(
+        experiment
+            .results()
+            .unwrap_err()
+            .to_string()
+            .contains("baseline/evaluate")
+    );
+    assert_eq!(experiment.run_all().unwrap(), Outcome::Finished);
+
+    // Files.
+    for file in [
+        "config.toml",
+        "recipe.toml",
+        "environment.json",
+        "metrics.jsonl",
+        "samples.safetensors",
+    ] {
+        assert!(run.join(file).is_file(), "{file}");
+    }
+    for arm in ["baseline", "contrastive", "control", "finetuned"] {
+        assert!(
+            run.join(arm)
+                .join("predictions-linear.safetensors")
+                .is_file(),
+            "{arm}"
+        );
+    }
+    assert!(run.join("contrastive/head-mlp.safetensors").is_file());
+    assert_eq!(
+        std::fs::read_dir(run.join("checkpoints")).unwrap().count(),
+        0
+    );
+
+    // Results.
+    let results = experiment.results().unwrap();
+    assert!(results.dataset.synthetic && results.dataset.train_images == 200);
+    assert_eq!(
+        results.arms.keys().collect::<Vec<_>>(),
+        ["baseline", "contrastive", "control", "finetuned"]
+    );
+    let contrastive = &results.arms["contrastive"];
+    assert_eq!(contrastive.headline, "linear");
+    assert_eq!(
+        contrastive.heads.keys().collect::<Vec<_>>(),
+        ["linear", "mlp"]
+    );
+    assert_eq!(contrastive.train.epochs, 2 + 4 + 3);
+    assert_eq!(results.arms["control"].train.epochs, 2 + 4 + 3);
+    assert_eq!(results.arms["finetuned"].train.epochs, 2 + 4 + 1);
+    assert!(results.comparisons.contains_key("contrastive-baseline"));
+    let input = experiment.report_input().unwrap();
+    assert_eq!(input.maps.as_ref().unwrap().maps.len(), 3);
+    assert_eq!(
+        (input.samples.len(), input.samples[0].predictions.len()),
+        (6, 4)
+    );
+    let pretrain = input.curves.iter().find(|c| c.stage == "pretrain").unwrap();
+    assert!(pretrain.collapse.is_some() && pretrain.points.len() == 2);
+    experiment.write_report().unwrap();
+    assert!(run.join("results.json").is_file() && run.join("report.html").is_file());
+
+    // Events.
+    let events = events.lock().unwrap().clone();
+    let steps = |id: &str| {
+        let id: StageId = id.parse().unwrap();
+        events
+            .iter()
+            .filter(|e| matches!(e, Event::Step(s) if s.stage == id))
+            .count()
+    };
+    assert_eq!(
+        (steps("baseline/supervised"), steps("contrastive/pretrain")),
+        (10, 10)
+    );
+    assert_eq!(
+        (steps("control/probe"), steps("contrastive/head")),
+        (16, 12)
+    );
+    let step = metrics(&run)
+        .into_iter()
+        .find(|l| l["stage"] == "contrastive/pretrain")
+        .unwrap();
+    assert!(step["collapse"].as_f64().unwrap() > step["floor"].as_f64().unwrap());
+
+    // A done stage is skipped, an unknown one named.
+    let done = StageId::new(Arm::Baseline, StageKind::Supervised);
+    assert_eq!(experiment.run_stage(done).unwrap(), Outcome::AlreadyDone);
+    let unknown = StageId::new(Arm::Transfer, StageKind::Probe);
+    assert!(
+        experiment
+            .run_stage(unknown)
+            .unwrap_err()
+            .to_string()
+            .contains("transfer/probe")
+    );
+}
+
+#[test]
+fn every_stage_learns() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut experiment = create(
+        &folder.path().join("run"),
+        &[
+            ("augment.policy", "none"),
+            ("supervised.epochs", "12"),
+            ("pretrain.epochs", "24"),
+            ("pretrain.optimizer.kind", "adam"),
+            ("pretrain.optimizer.lr", "0.003"),
+            ("probe.epochs", "30"),
+            ("head.epochs", "30"),
+            ("arms.finetuned", "true"),
+            ("finetune.epochs", "3"),
+        ],
+    );
+    experiment.run_all().unwrap();
+    let lines = metrics(experiment.run_dir());
+    for stage in [
+        "baseline/supervised",
+        "contrastive/pretrain",
+        "contrastive/probe",
+        "contrastive/head",
+    ] {
+        let losses: Vec<f64> = lines
+            .iter()
+            .filter(|l| l["event"] == "epoch" && l["stage"] == stage)
+            .map(|l| l["loss"].as_f64().unwrap())
+            .collect();
+        let (first, last) = (losses[0], losses[losses.len() - 1]);
+        assert!(last < 0.9 * first, "{stage}: {first} → {last}");
+    }
+    for (arm, result) in &experiment.results().unwrap().arms {
+        assert!(
+            result.test.classification.top1 > 0.13,
+            "{arm}: {}",
+            result.test.classification.top1
+        );
+    }
+}
+
+#[test]
+fn probing_leaves_the_encoder_alone_and_order_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut experiment = create(
+        &run,
+        &[("probe.augment", "true"), ("arms.baseline", "false")],
+    );
+    let probe = StageId::new(Arm::Contrastive, StageKind::Probe);
+    let error = experiment.run_stage(probe).unwrap_err().to_string();
+    assert!(error.contains("contrastive/pretrain"), "{error}");
+    experiment
+        .run_stage(StageId::new(Arm::Contrastive, StageKind::Pretrain))
+        .unwrap();
+    let encoder = run.join("contrastive/encoder.safetensors");
+    let before = std::fs::read(&encoder).unwrap();
+    experiment.run_stage(probe).unwrap();
+    experiment
+        .run_stage(StageId::new(Arm::Contrastive, StageKind::Head))
+        .unwrap();
+    assert_eq!(std::fs::read(&encoder).unwrap(), before);
+    // With augmentation on, no feature table of the training images is needed.
+    assert!(
+        run.join("contrastive/features-validation.safetensors")
+            .is_file()
+    );
+}
+
+#[test]
+fn transfer_starts_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    let only_baseline = [("arms.contrastive", "false"), ("supervised.epochs", "1")];
+    let mut experiment = create(&source, &only_baseline);
+    experiment
+        .run_stage(StageId::new(Arm::Baseline, StageKind::Supervised))
+        .unwrap();
+    let weights = source.join("baseline/encoder.safetensors");
+    for mode in ["frozen", "finetune", "contrastive"] {
+        let run = folder.path().join(mode);
+        let mut experiment = create(
+            &run,
+            &[
+                ("arms.contrastive", "false"),
+                ("arms.baseline", "false"),
+                ("arms.transfer", "true"),
+                ("transfer.init", weights.to_str().unwrap()),
+                ("transfer.mode", mode),
+                ("pretrain.epochs", "1"),
+            ],
+        );
+        assert_eq!(experiment.run_all().unwrap(), Outcome::Finished);
+        let same = std::fs::read(run.join("transfer/encoder.safetensors")).unwrap()
+            == std::fs::read(&weights).unwrap();
+        assert_eq!(same, mode == "frozen", "{mode}");
+        assert!(experiment.results().unwrap().arms.contains_key("transfer"));
+    }
+}
+
+#[test]
+fn views_accumulation_averaging_and_balanced_batches_work_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut experiment = create(
+        &folder.path().join("run"),
+        &[
+            ("augment.views", "2"),
+            ("augment.supervised_views", "2"),
+            ("pretrain.loss", "nt_xent"),
+            ("pretrain.per_class", "4"),
+            ("pretrain.accumulation", "2"),
+            ("pretrain.ema", "0.9"),
+            ("supervised.accumulation", "4"),
+            ("supervised.head", "mlp"),
+            ("supervised.label_smoothing", "0.1"),
+            ("supervised.optimizer.kind", "lars"),
+            ("supervised.optimizer.trust", "0.02"),
+            ("headline", "mlp"),
+        ],
+    );
+    assert_eq!(experiment.run_all().unwrap(), Outcome::Finished);
+    let results = experiment.results().unwrap();
+    assert_eq!(results.arms["baseline"].headline, "mlp");
+    assert_eq!(results.arms["contrastive"].headline, "mlp");
+    // Every view counts as an image seen.
+    assert_eq!(results.arms["baseline"].train.images_seen, 2 * 2 * 200);
+}
+
+#[test]
+fn a_budget_is_frozen_into_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let changes = [
+        ("budget_minutes", "0.02"),
+        ("supervised.epochs", "5000"),
+        ("pretrain.epochs", "5000"),
+    ];
+    let experiment = create(&run, &changes);
+    let frozen = experiment.recipe().supervised.epochs;
+    assert!((1..5000).contains(&frozen), "{frozen}");
+    assert_eq!(
+        trainer::recorded_recipe(&run).unwrap().supervised.epochs,
+        frozen
+    );
+    let estimate = experiment.estimate().unwrap();
+    assert_eq!(estimate.stages.len(), experiment.stages().len());
+    drop(experiment);
+    let again = trainer::Experiment::resume(
+        &run,
+        Some(&recipe(&changes)),
+        crate::common::dataset(),
+        trainer::Options::default(),
+    );
+    assert_eq!(again.unwrap().recipe().supervised.epochs, frozen);
+}

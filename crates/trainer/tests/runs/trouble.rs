@@ -1,0 +1,90 @@
+//! What goes wrong is named: collapse, a loss that is no number, a folder in use.
+
+use crate::common::{create, dataset, recipe};
+use std::sync::{Arc, Mutex};
+use trainer::{Arm, Error, Event, Experiment, Options, StageId, StageKind};
+
+const PRETRAIN: StageId = StageId {
+    arm: Arm::Contrastive,
+    kind: StageKind::Pretrain,
+};
+
+#[test]
+fn collapse_is_called_by_name_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut experiment = create(
+        &folder.path().join("run"),
+        &[
+            // A decay that halves all weights at every step: only the last bias is left of an embedding.
+            ("pretrain.optimizer.weight_decay", "5.0"),
+            ("pretrain.optimizer.nesterov", "false"),
+            ("pretrain.optimizer.momentum", "0.0"),
+            ("pretrain.schedule.kind", "constant"),
+            ("pretrain.epochs", "6"),
+            ("pretrain.collapse_patience", "4"),
+        ],
+    );
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&warnings);
+    experiment.add_observer(move |event: &Event| {
+        if let Event::Warning { message, .. } = event {
+            log.lock().unwrap().push(message.clone());
+        }
+    });
+    experiment.run_stage(PRETRAIN).unwrap();
+    let warnings = warnings.lock().unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("collapse") && warnings[0].contains("temperature"));
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_with_step_and_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let changes = [
+        ("supervised.optimizer.lr", "1e30"),
+        ("supervised.epochs", "20"),
+    ];
+    let mut experiment = create(&run, &changes);
+    let stage = StageId::new(Arm::Baseline, StageKind::Supervised);
+    let error = experiment.run_stage(stage).unwrap_err();
+    assert!(matches!(error, Error::NonFinite { .. }), "{error}");
+    let message = error.to_string();
+    for word in [
+        "baseline/supervised",
+        "step",
+        "learning rate",
+        "supervised.optimizer.lr",
+        "supervised.clip",
+    ] {
+        assert!(message.contains(word), "{message}");
+    }
+    assert!(!run.join("baseline/supervised.json").exists());
+}
+
+#[test]
+fn a_run_folder_has_one_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let first = create(&run, &[]);
+    let second = Experiment::resume(&run, None, dataset(), Options::default());
+    assert!(matches!(second.err().unwrap(), Error::Locked { .. }));
+    drop(first);
+    Experiment::resume(&run, None, dataset(), Options::default()).unwrap();
+}
+
+#[test]
+fn batches_larger_than_the_data_are_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let recipe = recipe(&[("pretrain.batch_size", "4000")]);
+    let error = Experiment::create(&run, &recipe, dataset(), Options::default())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("pretrain.batch_size") && error.contains("200 images"),
+        "{error}"
+    );
+    assert!(!run.join("config.toml").exists());
+}

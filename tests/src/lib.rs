@@ -1,0 +1,6 @@
+//! End-to-end tests across crates and of the command line; see the files in `tests`.
+//!
+//! | test | what it holds |
+//! |---|---|
+//! | `command_line` | the program as a user meets it: runs, stops, resumes, refuses |
+//! | `parity` | the first 20 losses of both arms, against PyTorch |

@@ -1,0 +1,7 @@
+//! The command line of `xtask`, for the tests beside it to run.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    xtask::main()
+}

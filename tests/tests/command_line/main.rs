@@ -1,0 +1,10 @@
+//! The program as a user meets it, one file per subject.
+
+mod bad_input;
+mod data;
+mod folders;
+mod run_all;
+mod small;
+mod stages;
+mod stop_and_resume;
+mod support;

@@ -1,0 +1,233 @@
+//! The command line as typed: commands, flags and their help.
+//!
+//! Values are parsed into typed enums here, so that a bad one is refused before anything is opened.
+
+use std::path::PathBuf;
+
+use cifar_data::DatasetName;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use trainer::BenchNetwork;
+
+use crate::{commands::bench::Peer, device::DeviceChoice};
+
+/// Does contrastive pretraining with a frozen-encoder head beat supervised training of the same
+/// network on CIFAR-10?
+///
+/// `run-all` answers it in one go, from photographs to report; the other commands are its stages.
+/// Exit codes: 0 done, 1 failed while running, 2 bad input, 128 + signal (130, 138, 143) stopped
+/// by a signal after writing a checkpoint.
+#[derive(Debug, Parser)]
+#[command(
+    name = "xtask",
+    bin_name = "cargo xtask",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One variant per file of `commands`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Fetch and check the data set (and the initial weights) a recipe needs.
+    Download(Common),
+    /// Train encoders contrastively.
+    Pretrain(StageArgs),
+    /// Train the supervised baseline.
+    Train(StageArgs),
+    /// Train heads on frozen encoders.
+    Probe(StageArgs),
+    /// Fine-tune everything after pretraining.
+    Finetune(StageArgs),
+    /// Open the test split once per finished arm and write results.json.
+    Eval(StageArgs),
+    /// Write report.md and report.html again from a run folder.
+    Report(Common),
+    /// Do all of it: data, every arm of the recipe, evaluation and report.
+    RunAll(StageArgs),
+    /// Measure training steps per second, alone or against stock Candle.
+    Bench(BenchArgs),
+    /// Say what this machine offers: device, threads, SIMD, memory, disk, data.
+    Doctor(Common),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell to write for.
+        shell: Shell,
+    },
+}
+
+/// What to run, on which data, where.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Common {
+    /// A recipe that comes with the program, or a TOML file of your own.
+    ///
+    /// Without it: `smoke` on embedded data, `quick` on a CPU, `supcon` (scaled to half an hour)
+    /// on a GPU.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub recipe: Option<String>,
+
+    /// Data set: auto, cifar10, cifar100 or synthetic [default: the recipe's].
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Option<DatasetName>,
+
+    /// Folder or file with the data; also CIFAR10_DIR.
+    #[arg(long, value_name = "PATH")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Where the run lives [default: runs/RECIPE-seedN].
+    #[arg(long, value_name = "PATH")]
+    pub run_dir: Option<PathBuf>,
+
+    /// Device: auto, cpu, cuda, cuda:N or metal [default: auto].
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
+
+    /// Seed of everything random [default: the recipe's].
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Change one field of the recipe, for instance `--set pretrain.epochs=3`; repeatable.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
+    pub set: Vec<(String, String)>,
+}
+
+/// Flags of the commands that write to a run folder.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StageArgs {
+    /// What to run, on which data, where.
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Continue the run in --run-dir where it stopped; finished stages are skipped.
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// Flags of `bench`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// Network: r50 (torchvision's ResNet-50), r50-cifar or r18-cifar (3×3 stem), on 32×32 images.
+    #[arg(long, value_name = "NAME", default_value = "r50")]
+    pub network: BenchNetwork,
+
+    /// Images per step.
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=65536))]
+    pub batch: u32,
+
+    /// Rounds; each measures this project and then the peer, and the medians are compared.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+
+    /// Training steps per measurement.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub steps: u32,
+
+    /// Measure the same step written with stock Candle operators, alternating in this process.
+    #[arg(long, value_enum)]
+    pub peer: Option<Peer>,
+
+    /// Device: auto, cpu, cuda, cuda:N or metal.
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
+
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `key=value`, with a key that is not empty.
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("expected KEY=VALUE, for instance pretrain.epochs=3".to_owned()),
+    }
+}
+
+/// Clap's many-line refusal as one sentence that ends in the remedy.
+pub fn sentence(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let mut parts: Vec<String> = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("Usage:") || line.starts_with("For more information") {
+            break;
+        }
+        let line = line
+            .trim_start_matches("error: ")
+            .trim_start_matches("tip: ");
+        if !line.is_empty() {
+            parts.push(line.to_owned());
+        }
+    }
+    format!("{}; `--help` lists what is accepted", parts.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn refusals_are_one_sentence_with_flag_value_and_remedy() {
+        for (line, wants) in [
+            (&["run-all", "--sed", "3"][..], &["--sed", "--seed"][..]),
+            (&["run-al"], &["run-al", "run-all"]),
+            (&["run-all", "--seed", "-1x"], &["--seed", "-1x"]),
+            (
+                &["run-all", "--set", "epochs"],
+                &["--set", "epochs", "KEY=VALUE"],
+            ),
+            (
+                &["run-all", "--device", "tpu"],
+                &["--device", "tpu", "metal"],
+            ),
+            (
+                &["run-all", "--dataset", "mnist"],
+                &["--dataset", "mnist", "cifar10"],
+            ),
+            (
+                &["bench", "--network", "vgg"],
+                &["--network", "vgg", "r50-cifar"],
+            ),
+            (&["completions", "dosh"], &["dosh", "bash"]),
+            (&["run-all", "stray"], &["stray"]),
+        ] {
+            let error = Cli::try_parse_from([&["xtask"], line].concat()).unwrap_err();
+            let text = sentence(&error);
+            assert!(!text.contains('\n'), "{text}");
+            for want in wants {
+                assert!(text.contains(want), "{line:?}: {text:?} lacks {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_reach_their_fields() {
+        let cli = Cli::try_parse_from([
+            "xtask", "run-all", "--recipe", "smoke", "--seed", "7", "--set", "a.b=1", "--set",
+            "c = x=y", "--device", "cuda:1", "--resume",
+        ])
+        .unwrap();
+        let Command::RunAll(args) = cli.command else {
+            panic!("run-all expected")
+        };
+        assert_eq!(args.common.recipe.as_deref(), Some("smoke"));
+        assert_eq!(args.common.seed, Some(7));
+        assert_eq!(args.common.device, Some(DeviceChoice::Cuda(1)));
+        assert_eq!(args.common.set[1], ("c".to_owned(), "x=y".to_owned()));
+        assert!(args.resume);
+    }
+}

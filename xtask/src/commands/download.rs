@@ -1,0 +1,40 @@
+//! `download`: fetches and checks what a recipe needs, so that a later run needs no network.
+
+use anyhow::Result;
+use cifar_data::DatasetName;
+
+use crate::{cli::Common, exit::from_data, plan::open_data, progress::Screen, recipes, text::out};
+
+/// Opens the data set, decodes every image once, and says what was found.
+pub fn run(flags: &Common) -> Result<()> {
+    let screen = Screen::stderr();
+    let mut recipe = match &flags.recipe {
+        Some(wanted) => recipes::load(wanted)?,
+        None => recipes::load("quick")?,
+    };
+    recipes::apply(&mut recipe, flags)?;
+    // There is nothing to download for `auto`'s fallback: ask for what it falls back from.
+    let name = match recipe.data.dataset {
+        DatasetName::Auto if flags.data_dir.is_none() => DatasetName::Cifar10,
+        name => name,
+    };
+    let dataset = open_data(flags, name, &screen)?;
+    let info = dataset.info();
+    out(format!("{}: {}", info.name, info.source))?;
+    for (file, sum) in &info.checksums {
+        out(format!("  {file}  {sum}"))?;
+    }
+    let (train, test) = (
+        dataset.train().map_err(from_data)?,
+        dataset.test().map_err(from_data)?,
+    );
+    out(format!(
+        "  {} training and {} test images of {}×{}, {} classes; every one decodes",
+        train.len(),
+        test.len(),
+        info.height,
+        info.width,
+        info.classes.len()
+    ))?;
+    Ok(())
+}

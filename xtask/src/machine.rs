@@ -1,0 +1,144 @@
+//! What the machine offers: processor, SIMD, memory and disk.
+
+use std::{
+    path::{Path, PathBuf},
+    thread,
+};
+
+/// The processor's name as the system gives it.
+pub fn processor() -> String {
+    let from_linux = fs_err::read_to_string("/proc/cpuinfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("model name"))?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        });
+    from_linux
+        .or_else(|| sysctl("machdep.cpu.brand_string"))
+        .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+/// Threads that parallel work will use: RAYON_NUM_THREADS if set, else what the system grants.
+pub fn threads() -> usize {
+    std::env::var("RAYON_NUM_THREADS")
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .filter(|&count| count > 0)
+        .unwrap_or_else(available_threads)
+}
+
+/// Threads the system grants this process (affinity and cgroup quota respected).
+pub fn available_threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Vector extensions this processor offers that the kernels can use, widest last.
+pub fn simd() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        for (name, present) in [
+            ("sse4.1", is_x86_feature_detected!("sse4.1")),
+            ("avx2", is_x86_feature_detected!("avx2")),
+            ("fma", is_x86_feature_detected!("fma")),
+            ("avx512f", is_x86_feature_detected!("avx512f")),
+            ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+        ] {
+            if present {
+                found.push(name);
+            }
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        for (name, present) in [
+            ("neon", std::arch::is_aarch64_feature_detected!("neon")),
+            ("bf16", std::arch::is_aarch64_feature_detected!("bf16")),
+        ] {
+            if present {
+                found.push(name);
+            }
+        }
+    }
+    found
+}
+
+/// Memory in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// Built in.
+    pub total: u64,
+    /// To be had now without swapping, where the system says so.
+    pub available: Option<u64>,
+}
+
+/// Total and available memory, where the system tells.
+pub fn memory() -> Option<Memory> {
+    if let Ok(text) = fs_err::read_to_string("/proc/meminfo") {
+        let field = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+            Some(kib * 1024)
+        };
+        return Some(Memory {
+            total: field("MemTotal:")?,
+            available: field("MemAvailable:"),
+        });
+    }
+    let total = sysctl("hw.memsize")?.parse().ok()?;
+    Some(Memory {
+        total,
+        available: None,
+    })
+}
+
+/// Bytes free to us on the disk that holds `path` or its nearest existing parent.
+pub fn disk_free(path: &Path) -> Option<u64> {
+    let existing = existing_parent(path)?;
+    let stat = rustix::fs::statvfs(&existing).ok()?;
+    Some(stat.f_bavail * stat.f_frsize)
+}
+
+/// `path` or its nearest parent that exists.
+pub fn existing_parent(path: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(path).ok()?;
+    absolute
+        .ancestors()
+        .find(|candidate| candidate.exists())
+        .map(Path::to_owned)
+}
+
+/// One line for benchmark output: processor, threads, SIMD.
+pub fn line() -> String {
+    format!(
+        "{}, {} threads, {}",
+        processor(),
+        threads(),
+        simd().last().copied().unwrap_or("no SIMD known")
+    )
+}
+
+fn sysctl(key: &str) -> Option<String> {
+    if !cfg!(target_os = "macos") {
+        return None;
+    }
+    let output = std::process::Command::new("sysctl")
+        .args(["-n", key])
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_a_name_threads_and_a_disk() {
+        assert!(!processor().is_empty());
+        assert!(threads() >= 1);
+        assert!(disk_free(Path::new("no/such/folder/yet")).unwrap() > 0);
+        assert!(!line().contains('\n'));
+    }
+}

@@ -1,0 +1,248 @@
+//! From flags to what will be run: recipe, data, device, run folder, and whether it exists.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use candle_core::Device;
+use cifar_data::{Dataset, DatasetName, SourceOptions};
+use trainer::{CheckedRecipe, Recipe};
+
+use crate::{
+    cli::Common,
+    device::{self, DeviceChoice},
+    exit::{bad_input, from_data, from_trainer},
+    notice,
+    progress::Screen,
+    recipes,
+};
+
+/// The folder that run folders go into by default.
+const RUNS: &str = "runs";
+
+/// When a command may go on in a run folder that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// With `--resume` only: `run-all`.
+    IfAsked,
+    /// Whenever it holds a run: a stage after other stages.
+    Welcome,
+    /// It must: `report`.
+    Needed,
+}
+
+/// A new run, or one to go on with.
+pub enum Start {
+    /// A new run of this recipe.
+    New(CheckedRecipe),
+    /// The run in the folder; the recipe where flags say something about it, to be compared.
+    Existing(Option<CheckedRecipe>),
+}
+
+/// Everything decided before a run folder is touched.
+pub struct Plan {
+    /// A new run, or one to go on with.
+    pub start: Start,
+    /// Why this recipe, where the user named none.
+    pub reason: Option<&'static str>,
+    /// The data.
+    pub dataset: Dataset,
+    /// The device.
+    pub device: Device,
+    /// The run folder.
+    pub run_dir: PathBuf,
+}
+
+impl Plan {
+    /// Decides; opens the data, but touches no run folder.
+    pub fn make(flags: &Common, resume: bool, existing: Existing, screen: &Screen) -> Result<Self> {
+        let device = flags.device.unwrap_or_default().open()?;
+        if let Some(run_dir) = &flags.run_dir {
+            check_path(run_dir)?;
+            if goes_on(run_dir, resume, existing)? {
+                return Self::for_existing(flags, run_dir.clone(), device, screen);
+            }
+        }
+        let chosen = Choice::make(flags, &device, screen)?;
+        let run_dir = match &flags.run_dir {
+            Some(run_dir) => run_dir.clone(),
+            None => Path::new(RUNS).join(recipes::folder_name(&chosen.recipe)),
+        };
+        if flags.run_dir.is_none() && goes_on(&run_dir, resume, existing)? {
+            return Self::for_existing(flags, run_dir, device, screen);
+        }
+        let Choice {
+            mut recipe,
+            reason,
+            dataset,
+        } = chosen;
+        let dataset = match dataset {
+            Some(dataset) => dataset,
+            None => open_data(flags, recipe.data.dataset, screen)?,
+        };
+        // What `auto` turned out to be is part of the run: it must not turn out otherwise on resume.
+        if recipe.data.dataset == DatasetName::Auto && dataset.info().synthetic {
+            recipe.data.dataset = DatasetName::Synthetic;
+        }
+        Ok(Self {
+            start: Start::New(recipes::check(&recipe)?),
+            reason,
+            dataset,
+            device,
+            run_dir,
+        })
+    }
+
+    fn for_existing(
+        flags: &Common,
+        run_dir: PathBuf,
+        device: Device,
+        screen: &Screen,
+    ) -> Result<Self> {
+        let recorded = trainer::recorded_recipe(&run_dir).map_err(from_trainer)?;
+        let given = flags.recipe.is_some()
+            || flags.seed.is_some()
+            || flags.dataset.is_some()
+            || !flags.set.is_empty();
+        let recipe = if given {
+            let mut recipe = match &flags.recipe {
+                Some(wanted) => recipes::load(wanted)?,
+                None => as_asked(&run_dir).unwrap_or_else(|| recorded.clone().into_inner()),
+            };
+            recipes::apply(&mut recipe, flags)?;
+            if recipe.data.dataset == DatasetName::Auto {
+                recipe.data.dataset = recorded.data.dataset;
+            }
+            Some(recipes::check(&recipe)?)
+        } else {
+            None
+        };
+        let name = recipe.as_ref().map_or(recorded.data.dataset, |recipe| recipe.data.dataset);
+        Ok(Self {
+            start: Start::Existing(recipe),
+            reason: None,
+            dataset: open_data(flags, name, screen)?,
+            device,
+            run_dir,
+        })
+    }
+}
+
+/// The recipe of a run before its epochs were scaled: what flags are compared with.
+fn as_asked(run_dir: &Path) -> Option<Recipe> {
+    let text = fs_err::read_to_string(run_dir.join("recipe.toml")).ok()?;
+    Recipe::parse(&text).ok()
+}
+
+/// A recipe, and the data if they had to be opened to choose it.
+pub struct Choice {
+    /// The recipe with all flags applied.
+    pub recipe: Recipe,
+    /// Why this one, where the user named none.
+    pub reason: Option<&'static str>,
+    /// The data, if they were opened.
+    pub dataset: Option<Dataset>,
+}
+
+impl Choice {
+    /// `--recipe`, or what fits the data and the device.
+    pub fn make(flags: &Common, device: &Device, screen: &Screen) -> Result<Self> {
+        let (mut recipe, reason, dataset) = match &flags.recipe {
+            Some(wanted) => (recipes::load(wanted)?, None, None),
+            None => {
+                let wanted = flags.dataset.unwrap_or_default();
+                let dataset = match wanted {
+                    DatasetName::Synthetic => None,
+                    name => Some(open_data(flags, name, screen)?),
+                };
+                let synthetic = dataset.as_ref().is_none_or(|data| data.info().synthetic);
+                let gpu = !matches!(device, Device::Cpu);
+                let (recipe, reason) = recipes::default_for(synthetic, gpu)?;
+                (recipe, Some(reason), dataset)
+            }
+        };
+        recipes::apply(&mut recipe, flags)?;
+        recipes::check(&recipe)?;
+        Ok(Self {
+            recipe,
+            reason,
+            dataset,
+        })
+    }
+}
+
+/// Opens a data set and shows on the way what happens; synthetic data get their notice.
+pub fn open_data(flags: &Common, name: DatasetName, screen: &Screen) -> Result<Dataset> {
+    let mut options = SourceOptions::from_env(name);
+    options.data_dir.clone_from(&flags.data_dir);
+    let opened = cifar_data::open(&options, &mut |event: &cifar_data::ProgressEvent| {
+        screen.data_event(event);
+    });
+    screen.clear();
+    let dataset = opened.map_err(from_data)?;
+    if dataset.info().synthetic {
+        screen.note(notice::synthetic(dataset.notice()));
+    }
+    Ok(dataset)
+}
+
+/// A run folder that cannot be one is refused before anything is opened.
+fn check_path(run_dir: &Path) -> Result<()> {
+    if run_dir.as_os_str().is_empty() {
+        return Err(bad_input(
+            "--run-dir is empty; name a folder, for instance runs/mine",
+        ));
+    }
+    if run_dir.is_file() {
+        return Err(bad_input(format!(
+            "--run-dir {}: this is a file; name a folder",
+            run_dir.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Whether to go on with the run in the folder. With `--resume`, a folder in which a run was
+/// stopped before its first step has nothing to go on with and nothing to lose: it begins again.
+fn goes_on(run_dir: &Path, resume: bool, existing: Existing) -> Result<bool> {
+    if run_dir.join("config.toml").is_file() {
+        return match existing {
+            Existing::IfAsked if !resume => Err(bad_input(format!(
+                "the run folder {} already holds a run; continue it with --resume, or name another folder with --run-dir",
+                run_dir.display()
+            ))),
+            _ => Ok(true),
+        };
+    }
+    let begun = run_dir.join("recipe.toml").is_file();
+    if existing == Existing::Needed || (resume && !begun) {
+        let remedy = match existing {
+            Existing::Needed => "name one with --run-dir",
+            _ => "leave --resume out to start one, or name another folder with --run-dir",
+        };
+        return Err(bad_input(format!(
+            "{} holds no run (config.toml is missing); {remedy}",
+            run_dir.display()
+        )));
+    }
+    Ok(false)
+}
+
+/// `cpu, 2 threads`, `cuda:0`, …
+pub fn device_line(choice: Option<DeviceChoice>, device: &Device) -> String {
+    match (device, choice) {
+        (Device::Cpu, _) => format!("cpu, {} threads", crate::machine::threads()),
+        (_, Some(choice @ DeviceChoice::Cuda(_))) => choice.to_string(),
+        _ => device::name(device).to_owned(),
+    }
+}
+
+/// Makes the run folder, so that a refusal can name the flag.
+pub fn make_folder(run_dir: &Path) -> Result<()> {
+    fs_err::create_dir_all(run_dir).map_err(|error| {
+        bad_input(format!(
+            "--run-dir {}: the folder cannot be made ({}); name one that you may write to",
+            run_dir.display(),
+            crate::exit::io_reason(&error)
+        ))
+    })
+}

@@ -1,0 +1,230 @@
+//! A run folder opened for work: stages are run here, watched, and stopped by signals.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Context, Result, anyhow};
+use cifar_data::{DatasetName, SourceOptions};
+use eval::ReportPaths;
+use trainer::{Event, Experiment, Options, Outcome, StageId, StopFlag};
+
+use crate::{
+    cli::StageArgs,
+    exit::{from_trainer, stopped},
+    plan::{self, Existing, Plan, Start},
+    progress::{Screen, seconds_of},
+    signals::{self, Received},
+    text::{self, duration, out, quoted},
+};
+
+/// A run folder opened for work.
+pub struct Session {
+    experiment: Experiment,
+    screen: Screen,
+    received: Received,
+    device: String,
+    reason: Option<&'static str>,
+    /// What to type to go on.
+    resume: String,
+}
+
+impl Session {
+    /// Opens the run that the flags describe; makes it if it is new and may be.
+    pub fn open(command: &str, args: &StageArgs, existing: Existing) -> Result<Self> {
+        let screen = Screen::stderr();
+        let plan = Plan::make(&args.common, args.resume, existing, &screen)?;
+        let stop = StopFlag::new();
+        let above = screen.clone();
+        let received = signals::listen(stop.clone(), move |text| above.note(text))
+            .context("signal handlers could not be installed")?;
+        let shown = screen.clone();
+        let options = Options {
+            device: plan.device.clone(),
+            stop,
+            command: command_line(),
+            offline: SourceOptions::from_env(DatasetName::Auto).offline,
+            observers: vec![Box::new(move |event: &Event| shown.event(event))],
+        };
+        let device = plan::device_line(args.common.device, &plan.device);
+        let resume = resume_line(command, args, &plan.run_dir);
+        let experiment = match &plan.start {
+            Start::New(recipe) => {
+                plan::make_folder(&plan.run_dir)?;
+                Experiment::create(&plan.run_dir, recipe, plan.dataset, options)
+            }
+            Start::Existing(recipe) => {
+                Experiment::resume(&plan.run_dir, recipe.as_ref(), plan.dataset, options)
+            }
+        }
+        .map_err(from_trainer)?;
+        Ok(Self {
+            experiment,
+            screen,
+            received,
+            device,
+            reason: plan.reason,
+            resume,
+        })
+    }
+
+    /// The stages of the run, in order.
+    pub fn stages(&self) -> Vec<StageId> {
+        self.experiment.stages()
+    }
+
+    /// The recipe's name.
+    pub fn recipe_name(&self) -> String {
+        self.experiment.recipe().name.clone()
+    }
+
+    /// The run folder.
+    pub fn run_dir(&self) -> &Path {
+        self.experiment.run_dir()
+    }
+
+    /// A line that stays on the screen.
+    pub fn note(&self, text: &str) {
+        for line in text::wrap(text, 80) {
+            self.screen.note(line);
+        }
+    }
+
+    /// Numbers only these stages on the screen.
+    pub fn expect_only(&self, stages: &[StageId]) {
+        self.screen.expect(stages.to_vec(), BTreeMap::new());
+    }
+
+    /// Prints what will be run and how long that takes at the speed of the first steps.
+    pub fn print_plan(&self) -> Result<()> {
+        let recipe = self.experiment.recipe();
+        let data = self.experiment.dataset();
+        let reason = self
+            .reason
+            .map_or_else(String::new, |reason| format!(" ({reason})"));
+        self.screen.note(format!(
+            "recipe   {}{reason}, seed {}",
+            recipe.name, recipe.seed
+        ));
+        for line in text::wrap(&format!("{} from {}", data.name, data.source), 71) {
+            self.screen.note(format!("data     {line}"));
+        }
+        self.screen.note(format!("device   {}", self.device));
+        self.screen
+            .note(format!("folder   {}", self.run_dir().display()));
+        self.screen
+            .note("plan     measuring the first steps of each stage …");
+        let estimate = self.experiment.estimate().map_err(from_trainer)?;
+        let seconds: BTreeMap<StageId, f64> = estimate.stages.iter().copied().collect();
+        let stages = self.stages();
+        for (index, stage) in stages.iter().enumerate() {
+            self.screen
+                .note(self.plan_line(index, *stage, seconds.get(stage).copied())?);
+        }
+        let total = duration(seconds_of(estimate.total_seconds));
+        self.screen.note(format!(
+            "         about {total} in all, at the speed of the first steps"
+        ));
+        self.screen.expect(stages, seconds);
+        Ok(())
+    }
+
+    fn plan_line(&self, index: usize, stage: StageId, seconds: Option<f64>) -> Result<String> {
+        let progress = self.experiment.progress(stage).map_err(from_trainer)?;
+        let work = match progress.epochs {
+            0 => String::new(),
+            1 => "1 epoch".to_owned(),
+            epochs => format!("{epochs} epochs"),
+        };
+        let time = match (progress.done, progress.steps_done, seconds) {
+            (true, ..) => "done".to_owned(),
+            (false, 0, Some(seconds)) => format!("about {}", duration(seconds_of(seconds))),
+            (false, done, Some(seconds)) => {
+                format!(
+                    "about {} from step {done} on",
+                    duration(seconds_of(seconds))
+                )
+            }
+            (false, _, None) => String::new(),
+        };
+        let line = format!(
+            "  {:>2}  {:<22} {work:<12} {time}",
+            index + 1,
+            stage.to_string()
+        );
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// Runs one stage; a signal ends the command with what to type to go on.
+    pub fn run(&mut self, stage: StageId) -> Result<()> {
+        let outcome = self.experiment.run_stage(stage);
+        self.screen.clear();
+        match outcome.map_err(from_trainer)? {
+            Outcome::Finished | Outcome::AlreadyDone => Ok(()),
+            Outcome::Stopped => match self.received.signal() {
+                Some(signal) => Err(stopped(signal, self.resume.clone())),
+                None => Err(anyhow!(
+                    "{stage} stopped early; continue with: {}",
+                    self.resume
+                )),
+            },
+        }
+    }
+
+    /// Writes results.json and the report, and prints the table and where they are.
+    pub fn report(&self) -> Result<()> {
+        let paths = self.experiment.write_report().map_err(from_trainer)?;
+        let results = self.experiment.results().map_err(from_trainer)?;
+        out(eval::summary_table(&results).trim_end())?;
+        if results.dataset.synthetic {
+            out("SYNTHETIC data: drawn shapes, not photographs; no figure is about CIFAR-10.")?;
+        }
+        self.print_paths(&paths)
+    }
+
+    fn print_paths(&self, paths: &ReportPaths) -> Result<()> {
+        out(format!(
+            "results  {}",
+            self.run_dir().join("results.json").display()
+        ))?;
+        out(format!("report   {}", paths.html.display()))?;
+        Ok(())
+    }
+}
+
+/// How this program is started: `cargo xtask`, or the alias with the GPU's features.
+pub fn program() -> &'static str {
+    if cfg!(feature = "cuda") {
+        "cargo xtask-cuda"
+    } else if cfg!(feature = "metal") {
+        "cargo xtask-metal"
+    } else {
+        "cargo xtask"
+    }
+}
+
+/// The command as typed, for the report.
+fn command_line() -> String {
+    let typed = std::env::args_os()
+        .skip(1)
+        .map(|word| quoted(&word.to_string_lossy()));
+    [program().to_owned()]
+        .into_iter()
+        .chain(typed)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The command that goes on where this one stopped.
+fn resume_line(command: &str, args: &StageArgs, run_dir: &Path) -> String {
+    let mut line = format!(
+        "{} {command} --resume --run-dir {}",
+        program(),
+        quoted(&run_dir.to_string_lossy())
+    );
+    if let Some(data_dir) = &args.common.data_dir {
+        line += &format!(" --data-dir {}", quoted(&data_dir.to_string_lossy()));
+    }
+    if let Some(device) = args.common.device {
+        line += &format!(" --device {device}");
+    }
+    line
+}
