@@ -31,7 +31,8 @@ impl fmt::Display for Stopped {
         write!(
             f,
             "stopped by {} with everything saved; continue with: {}",
-            crate::signals::name(self.signal), self.how_to_resume
+            crate::signals::name(self.signal),
+            self.how_to_resume
         )
     }
 }

@@ -116,7 +116,9 @@ impl Plan {
         } else {
             None
         };
-        let name = recipe.as_ref().map_or(recorded.data.dataset, |recipe| recipe.data.dataset);
+        let name = recipe
+            .as_ref()
+            .map_or(recorded.data.dataset, |recipe| recipe.data.dataset);
         Ok(Self {
             start: Start::Existing(recipe),
             reason: None,
