@@ -436,6 +436,7 @@ mod tests {
                     loss,
                     accuracy: Some(1.0),
                     validation_accuracy: Some(1.0),
+                    validation_loss: Some(1e9),
                     seconds: 1e6,
                 },
                 Event::StageFinished {
@@ -468,6 +469,7 @@ mod tests {
             loss: 1.71,
             accuracy: Some(0.412),
             validation_accuracy: Some(0.4305),
+            validation_loss: Some(1.6),
             seconds: 192.0,
         };
         assert_eq!(

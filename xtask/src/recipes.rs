@@ -178,7 +178,7 @@ mod tests {
             seed: 3,
             ..Recipe::default()
         };
-        assert_eq!(folder_name(&recipe), "a-b-seed3".replace("a-b", "a-b"));
+        assert_eq!(folder_name(&recipe), "a-b-seed3");
         assert!(!folder_name(&recipe).contains('/'));
     }
 
@@ -191,7 +191,7 @@ mod tests {
             ..Common::default()
         };
         apply(&mut recipe, &flags).unwrap();
-        assert_eq!((recipe.seed, recipe.pretrain.temperature), (9, 0.2));
+        assert_eq!((recipe.seed, recipe.pretrain.temperature), (9, Some(0.2)));
         flags.set = vec![("pretrain.temprature".into(), "0.2".into())];
         let text = apply(&mut recipe, &flags).unwrap_err().to_string();
         assert!(text.contains("--set pretrain.temprature=0.2"), "{text}");

@@ -53,7 +53,7 @@ pub(crate) struct Page {
     maps: Vec<Figure>,
     map_method: String,
     legend: Vec<(String, usize)>,
-    class_differences: Option<Figure>,
+    class_differences: Vec<Figure>,
     confusions: Vec<Figure>,
     photos: Vec<Photo>,
     contact_sheet: Option<Figure>,
@@ -84,7 +84,6 @@ impl Page {
         let results = &input.results;
         let data = results.dataset.label();
         let arms = results.arms_in_order();
-        let arm = |name: &str| arms.iter().find(|(known, _)| *known == name).copied();
         let mut accuracy = Vec::new();
         if !arms.is_empty() {
             accuracy.push(figures::accuracies(results));
@@ -117,8 +116,6 @@ impl Page {
                 .collect(),
             _ => Vec::new(),
         };
-        let pair =
-            story::main_pair(results).and_then(|(first, second)| Some((arm(first)?, arm(second)?)));
         let mut page = Page {
             synthetic: results.dataset.synthetic,
             recipe_name: results
@@ -155,9 +152,7 @@ impl Page {
                 .map(|maps| maps.method.clone())
                 .unwrap_or_default(),
             legend,
-            class_differences: pair.and_then(|(first, second)| {
-                figures::class_differences(first, second, &results.dataset)
-            }),
+            class_differences: figures::class_differences(results),
             confusions: arms
                 .iter()
                 .filter_map(|(name, arm)| figures::confusion(name, arm, &results.dataset))

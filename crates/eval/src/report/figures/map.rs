@@ -66,7 +66,8 @@ pub(crate) fn embedding_map(
         name: format!("map-{}", slug(&map.arm)),
         title: format!("{} · {}", arm_title(&map.arm), maps.method),
         caption: format!(
-            "{} test images, the same in every map; colour is the true class.{missing}"
+            "{} test images, the same in every map; colour is the true class.{missing}",
+            count(shown as u64)
         ),
         spoken: String::new(),
         data: data.to_owned(),
