@@ -89,7 +89,7 @@ pub struct Common {
     pub device: Option<DeviceChoice>,
 
     /// Seed of everything random [default: the recipe's].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, allow_hyphen_values = true)]
     pub seed: Option<u64>,
 
     /// Change one field of the recipe, for instance `--set pretrain.epochs=3`; repeatable.

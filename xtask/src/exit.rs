@@ -68,7 +68,10 @@ pub fn from_trainer(error: trainer::Error) -> anyhow::Error {
         | E::UnknownStage { .. }
         | E::StageOrder { .. }
         | E::NothingMeasured { .. } => true,
-        E::Network(error) => !matches!(error, resnet::Error::Tensor(_)),
+        E::Network(error) => !matches!(
+            error,
+            resnet::Error::Tensor(_) | resnet::Error::Io { action: "write", .. }
+        ),
         E::Data(error) => is_bad_data(error),
         _ => false,
     };

@@ -49,7 +49,7 @@ fn run_all_ends_with_the_table_and_the_report() {
     );
 
     // The table and the paths.
-    for arm in ["baseline", "contrastive", "control", "finetuned"] {
+    for arm in ["Baseline", "Contrastive", "Control", "Fine-tuned"] {
         assert!(outcome.stdout.contains(arm), "{arm}: {}", outcome.stdout);
     }
     assert!(
