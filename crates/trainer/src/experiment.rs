@@ -93,6 +93,11 @@ impl Experiment {
         dataset: Dataset,
         options: Options,
     ) -> Result<Self> {
+        if recipe.model.init != Init::Random {
+            // Weights that cannot be read or do not fit are refused while there is no folder yet.
+            Encoder::new(&recipe.model, recipe.seed, &Device::Cpu)?
+                .init(&recipe.model.init, options.offline)?;
+        }
         let folder = RunFolder::create(run_dir.as_ref())?;
         let splits = Splits::open(&dataset, recipe)?;
         speed::check_batches(recipe, &splits)?;
