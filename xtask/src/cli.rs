@@ -48,7 +48,7 @@ pub enum Command {
     /// Open the test split once per finished arm and write results.json.
     Eval(StageArgs),
     /// Write report.md and report.html again from a run folder.
-    Report(Common),
+    Report(ReportArgs),
     /// Do all of it: data, every arm of the recipe, evaluation and report.
     RunAll(StageArgs),
     /// Measure training steps per second, alone or against stock Candle.
@@ -107,6 +107,18 @@ pub struct StageArgs {
     /// Continue the run in --run-dir where it stopped; finished stages are skipped.
     #[arg(long)]
     pub resume: bool,
+}
+
+/// Flags of `report`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ReportArgs {
+    /// What to run, on which data, where.
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Also put the table into this text file, between `<!-- results -->` and `<!-- /results -->`.
+    #[arg(long, value_name = "FILE")]
+    pub readme: Option<PathBuf>,
 }
 
 /// Flags of `bench`.

@@ -70,7 +70,7 @@ fn run(command: Command) -> Result<()> {
         Command::Probe(args) => commands::probe::run(&args),
         Command::Finetune(args) => commands::finetune::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
-        Command::Report(flags) => commands::report::run(&flags),
+        Command::Report(args) => commands::report::run(&args),
         Command::RunAll(args) => commands::run_all::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Doctor(flags) => commands::doctor::run(&flags),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, anyhow};
 use cifar_data::{DatasetName, SourceOptions};
-use eval::ReportPaths;
+use eval::{ReportPaths, Results};
 use trainer::{Event, Experiment, Options, Outcome, StageId, StopFlag};
 
 use crate::{
@@ -170,14 +170,15 @@ impl Session {
     }
 
     /// Writes results.json and the report, and prints the table and where they are.
-    pub fn report(&self) -> Result<()> {
+    pub fn report(&self) -> Result<Results> {
         let paths = self.experiment.write_report().map_err(from_trainer)?;
         let results = self.experiment.results().map_err(from_trainer)?;
         out(eval::summary_table(&results).trim_end())?;
         if results.dataset.synthetic {
             out("SYNTHETIC data: drawn shapes, not photographs; no figure is about CIFAR-10.")?;
         }
-        self.print_paths(&paths)
+        self.print_paths(&paths)?;
+        Ok(results)
     }
 
     fn print_paths(&self, paths: &ReportPaths) -> Result<()> {

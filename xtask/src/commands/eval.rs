@@ -8,5 +8,7 @@ use crate::cli::StageArgs;
 
 /// Measures every arm that is trained.
 pub fn run(args: &StageArgs) -> Result<()> {
-    stages::run("eval", &[StageKind::Evaluate], args)?.report()
+    stages::run("eval", &[StageKind::Evaluate], args)?
+        .report()
+        .map(drop)
 }

@@ -11,5 +11,5 @@ pub fn run(args: &StageArgs) -> Result<()> {
     for stage in session.stages() {
         session.run(stage)?;
     }
-    session.report()
+    session.report().map(drop)
 }
