@@ -1,6 +1,6 @@
 //! Labels as they come in, as plain numbers on the host.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::{Error, Result};
 
@@ -57,7 +57,11 @@ pub(crate) fn read_multi_hot(labels: &Tensor, rows: usize) -> Result<Vec<Vec<f64
             shape: labels.dims().to_vec(),
         });
     }
-    let values: Vec<Vec<f64>> = labels.to_dtype(DType::F64)?.to_vec2()?;
+    // Read on the CPU: Metal has no f64.
+    let values: Vec<Vec<f64>> = labels
+        .to_device(&Device::Cpu)?
+        .to_dtype(DType::F64)?
+        .to_vec2()?;
     for (row, weights) in values.iter().enumerate() {
         for (class, &got) in weights.iter().enumerate() {
             if !(got.is_finite() && got >= 0.0) {
@@ -71,7 +75,6 @@ pub(crate) fn read_multi_hot(labels: &Tensor, rows: usize) -> Result<Vec<Vec<f64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     #[test]
     fn refuses_floats_wrong_ranks_and_wrong_counts() {

@@ -4,7 +4,7 @@
 //! cancel in every loss, and Candle's gradient of `max` counts ties twice. No sentinel such as −10⁹ or −∞ enters a sum, so
 //! nothing depends on what a type can represent.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::Result;
 use crate::similarity::one_where_zero;
@@ -33,6 +33,14 @@ pub(crate) fn log_sum_exp(similarity: &Tensor, mask: &Tensor) -> Result<Tensor> 
     Ok((one_where_zero(&total)?.log()? + maximum)?)
 }
 
+/// A constant of `like`'s type on its device. The cast happens on the CPU: Metal has no f64.
+pub(crate) fn constant(values: Vec<f64>, shape: impl Into<Shape>, like: &Tensor) -> Result<Tensor> {
+    let shape: Shape = shape.into();
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?
+        .to_dtype(like.dtype())?
+        .to_device(like.device())?)
+}
+
 /// ln(eᵃ + eᵇ), element by element.
 pub(crate) fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let maximum = a.detach().maximum(&b.detach())?;
@@ -54,7 +62,7 @@ fn row_max(similarity: &Tensor, mask: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Var};
+    use candle_core::Var;
 
     #[test]
     fn row_maximum_ignores_what_is_masked() {

@@ -131,8 +131,7 @@ pub fn npairs_multilabel(
     }
     let sums: Vec<f64> = targets.chunks(rows).map(|row| row.iter().sum()).collect();
     let defined = sums.iter().map(|&sum| sum > 0.0).collect();
-    let targets = Tensor::from_vec(targets, (rows, rows), similarity.device())?
-        .to_dtype(similarity.dtype())?;
+    let targets = logits::constant(targets, (rows, rows), &similarity)?;
     let raw = cross_entropy(&similarity, &targets, sums, config.targets)?;
     PerAnchor::new(
         &raw,
@@ -159,9 +158,7 @@ fn cross_entropy(
     let normaliser = logits::log_sum_exp(&centred, &all)?.squeeze(1)?; // [N]
     let attraction = row_sums(&(&centred * weights)?)?; // [N]
     let rows = sums.len();
-    let column = |values: Vec<f64>| -> Result<Tensor> {
-        Ok(Tensor::from_vec(values, rows, similarity.device())?.to_dtype(similarity.dtype())?)
-    };
+    let column = |values: Vec<f64>| logits::constant(values, rows, similarity);
     match targets {
         NpairsTargets::Boolean => Ok(((normaliser * column(sums)?)? - attraction)?),
         NpairsTargets::Normalized => {
