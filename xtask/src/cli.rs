@@ -8,6 +8,7 @@ use cifar_data::DatasetName;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use resnet::Init;
 use trainer::BenchNetwork;
 
 use crate::{commands::bench::Peer, device::DeviceChoice};
@@ -72,7 +73,7 @@ pub struct Common {
     #[arg(long, value_name = "NAME|FILE")]
     pub recipe: Option<String>,
 
-    /// Data set: auto, cifar10, cifar100 or synthetic [default: the recipe's].
+    /// Data set: auto, cifar10, cifar100, synthetic or folder [default: the recipe's].
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<DatasetName>,
 
@@ -89,8 +90,20 @@ pub struct Common {
     pub device: Option<DeviceChoice>,
 
     /// Seed of everything random [default: the recipe's].
-    #[arg(long, value_name = "N", allow_negative_numbers = true, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        allow_hyphen_values = true
+    )]
     pub seed: Option<u64>,
+
+    /// First weights: random, a .safetensors file, or hub:owner/name [default: the recipe's].
+    ///
+    /// They are the transfer arm's (`transfer.init`) in a recipe that has this arm, and everybody's
+    /// (`model.init`) in others. A whole classifier's file will do: its last layer is left aside.
+    #[arg(long, value_name = "WEIGHTS")]
+    pub init: Option<Init>,
 
     /// Change one field of the recipe, for instance `--set pretrain.epochs=3`; repeatable.
     #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
@@ -208,7 +221,11 @@ mod tests {
             ),
             (
                 &["run-all", "--dataset", "mnist"],
-                &["--dataset", "mnist", "cifar10"],
+                &["--dataset", "mnist", "cifar10", "folder"],
+            ),
+            (
+                &["run-all", "--init", "hub:resnet50"],
+                &["--init", "hub:resnet50", "hub:owner/name"],
             ),
             (
                 &["bench", "--network", "vgg"],

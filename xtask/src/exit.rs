@@ -61,6 +61,7 @@ pub fn from_trainer(error: trainer::Error) -> anyhow::Error {
         | E::RecipeField { .. }
         | E::Unfit { .. }
         | E::FolderTaken { .. }
+        | E::Unwritable { .. }
         | E::NoRun { .. }
         | E::Locked { .. }
         | E::ResumeMismatch { .. }
@@ -70,7 +71,11 @@ pub fn from_trainer(error: trainer::Error) -> anyhow::Error {
         | E::NothingMeasured { .. } => true,
         E::Network(error) => !matches!(
             error,
-            resnet::Error::Tensor(_) | resnet::Error::Io { action: "write", .. }
+            resnet::Error::Tensor(_)
+                | resnet::Error::Io {
+                    action: "write",
+                    ..
+                }
         ),
         E::Data(error) => is_bad_data(error),
         _ => false,

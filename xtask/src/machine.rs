@@ -32,37 +32,6 @@ pub fn available_threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Vector extensions this processor offers that the kernels can use, widest last.
-pub fn simd() -> Vec<&'static str> {
-    let mut found = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    {
-        for (name, present) in [
-            ("sse4.1", is_x86_feature_detected!("sse4.1")),
-            ("avx2", is_x86_feature_detected!("avx2")),
-            ("fma", is_x86_feature_detected!("fma")),
-            ("avx512f", is_x86_feature_detected!("avx512f")),
-            ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
-        ] {
-            if present {
-                found.push(name);
-            }
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        for (name, present) in [
-            ("neon", std::arch::is_aarch64_feature_detected!("neon")),
-            ("bf16", std::arch::is_aarch64_feature_detected!("bf16")),
-        ] {
-            if present {
-                found.push(name);
-            }
-        }
-    }
-    found
-}
-
 /// Memory in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory {
@@ -108,14 +77,9 @@ pub fn existing_parent(path: &Path) -> Option<PathBuf> {
         .map(Path::to_owned)
 }
 
-/// One line for benchmark output: processor, threads, SIMD.
+/// One line for benchmark output: processor, instruction set in use, threads.
 pub fn line() -> String {
-    format!(
-        "{}, {} threads, {}",
-        processor(),
-        threads(),
-        simd().last().copied().unwrap_or("no SIMD known")
-    )
+    format!("{}, {}", processor(), kernels::cpu_features())
 }
 
 fn sysctl(key: &str) -> Option<String> {

@@ -102,6 +102,7 @@ impl Plan {
         let given = flags.recipe.is_some()
             || flags.seed.is_some()
             || flags.dataset.is_some()
+            || flags.init.is_some()
             || !flags.set.is_empty();
         let recipe = if given {
             let mut recipe = match &flags.recipe {
@@ -236,15 +237,4 @@ pub fn device_line(choice: Option<DeviceChoice>, device: &Device) -> String {
         (_, Some(choice @ DeviceChoice::Cuda(_))) => choice.to_string(),
         _ => device::name(device).to_owned(),
     }
-}
-
-/// Makes the run folder, so that a refusal can name the flag.
-pub fn make_folder(run_dir: &Path) -> Result<()> {
-    fs_err::create_dir_all(run_dir).map_err(|error| {
-        bad_input(format!(
-            "--run-dir {}: the folder cannot be made ({}); name one that you may write to",
-            run_dir.display(),
-            crate::exit::io_reason(&error)
-        ))
-    })
 }

@@ -118,6 +118,17 @@ impl Screen {
                 let key = format!("{stage} {what}");
                 state.moving(&key, &title, *done as u64, *total as u64, what, || line);
             }
+            Event::Download {
+                file,
+                received,
+                total,
+            } => {
+                if *received == 0 {
+                    let size = bytes(*total);
+                    self.line(&mut state, format!("weights: downloading {file} ({size})"));
+                }
+                state.download("weights", file, *received, *total);
+            }
             other => {
                 if matches!(other, Event::StageFinished { .. } | Event::Stopped { .. }) {
                     state.clear();
@@ -145,23 +156,7 @@ impl Screen {
                 file,
                 received,
                 total,
-            } => {
-                let of = if *total > 0 {
-                    format!(" of {}", bytes(*total))
-                } else {
-                    String::new()
-                };
-                let message = format!("{}{of}", bytes(*received));
-                let line = format!("data: {file}: {message}");
-                state.moving(
-                    file,
-                    &text::cut(file, 30),
-                    *received,
-                    *total,
-                    &message,
-                    || line,
-                );
-            }
+            } => state.download("data", file, *received, *total),
             ProgressEvent::Checking { file } => {
                 self.line(&mut state, format!("data: checking {file}"))
             }
@@ -182,6 +177,18 @@ impl State {
             BARS.remove(&bar);
         }
         self.last_line = None;
+    }
+
+    /// Bytes that arrive.
+    fn download(&mut self, what: &str, file: &str, received: u64, total: u64) {
+        let of = match total {
+            0 => String::new(),
+            total => format!(" of {}", bytes(total)),
+        };
+        let message = format!("{}{of}", bytes(received));
+        let line = format!("{what}: {file}: {message}");
+        let title = text::cut(file, 30);
+        self.moving(file, &title, received, total, &message, || line);
     }
 
     /// Something that counts up: a bar, or a line if the last one is long enough ago.

@@ -68,7 +68,7 @@ pub fn default_for(synthetic: bool, gpu: bool) -> Result<(Recipe, &'static str)>
     Ok((recipe, "real data on a GPU, scaled to half an hour"))
 }
 
-/// Applies `--set`, `--seed` and `--dataset`, in this order.
+/// Applies `--set`, `--seed`, `--dataset` and `--init`, in this order.
 pub fn apply(recipe: &mut Recipe, flags: &Common) -> Result<()> {
     for (key, value) in &flags.set {
         recipe
@@ -80,6 +80,13 @@ pub fn apply(recipe: &mut Recipe, flags: &Common) -> Result<()> {
     }
     if let Some(dataset) = flags.dataset {
         recipe.data.dataset = dataset;
+    }
+    if let Some(init) = &flags.init {
+        if recipe.arms.transfer {
+            recipe.transfer.init.clone_from(init);
+        } else {
+            recipe.model.init.clone_from(init);
+        }
     }
     if flags.data_dir.is_some() && recipe.data.dataset == DatasetName::Synthetic {
         return Err(bad_input(format!(
@@ -180,6 +187,26 @@ mod tests {
         };
         assert_eq!(folder_name(&recipe), "a-b-seed3");
         assert!(!folder_name(&recipe).contains('/'));
+    }
+
+    #[test]
+    fn first_weights_go_to_the_arm_that_is_on() {
+        let flags = Common {
+            init: Some("hub:a/b".parse().unwrap()),
+            ..Common::default()
+        };
+        let (mut quick, mut transfer) = (load("quick").unwrap(), load("transfer").unwrap());
+        apply(&mut quick, &flags).unwrap();
+        apply(&mut transfer, &flags).unwrap();
+        let texts = |recipe: &Recipe| {
+            (
+                recipe.model.init.to_string(),
+                recipe.transfer.init.to_string(),
+            )
+        };
+        let default = Recipe::default().transfer.init.to_string();
+        assert_eq!(texts(&quick), ("hub:a/b".into(), default));
+        assert_eq!(texts(&transfer), ("random".into(), "hub:a/b".into()));
     }
 
     #[test]

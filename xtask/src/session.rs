@@ -46,16 +46,14 @@ impl Session {
         };
         let device = plan::device_line(args.common.device, &plan.device);
         let resume = resume_line(command, args, &plan.run_dir);
-        let experiment = match &plan.start {
-            Start::New(recipe) => {
-                plan::make_folder(&plan.run_dir)?;
-                Experiment::create(&plan.run_dir, recipe, plan.dataset, options)
-            }
+        let opened = match &plan.start {
+            Start::New(recipe) => Experiment::create(&plan.run_dir, recipe, plan.dataset, options),
             Start::Existing(recipe) => {
                 Experiment::resume(&plan.run_dir, recipe.as_ref(), plan.dataset, options)
             }
-        }
-        .map_err(from_trainer)?;
+        };
+        screen.clear();
+        let experiment = opened.map_err(from_trainer)?;
         Ok(Self {
             experiment,
             screen,

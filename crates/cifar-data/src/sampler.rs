@@ -14,9 +14,9 @@ pub enum Sampler {
     /// Every image once, in an order drawn anew for each epoch.
     #[default]
     Shuffle,
-    /// Batches of `batch_size / per_class` classes with `per_class` different images each. The classes of a batch are
-    /// different ones as long as there are enough; each class deals its images out in turns, shuffled anew every time they run
-    /// out. An epoch has as many batches as with [`Shuffle`](Self::Shuffle).
+    /// Batches of `batch_size / per_class` classes with `per_class` images each, no image twice in a batch. The classes of a
+    /// batch are different ones as long as there are enough; each class deals its images out in turns, shuffled anew every
+    /// time they run out. An epoch has as many batches as with [`Shuffle`](Self::Shuffle).
     ClassBalanced {
         /// Images of a class within a batch (M).
         per_class: usize,
@@ -42,11 +42,16 @@ impl Sampler {
         for &label in labels {
             *sizes.entry(label).or_default() += 1;
         }
-        match sizes.iter().find(|&(_, &size)| size < per_class) {
+        // Where there are more groups than classes, a class has several of a batch's groups.
+        let most = (batch_size / per_class).div_ceil(sizes.len().max(1)) * per_class;
+        match sizes.iter().find(|&(_, &size)| size < most) {
             Some((class, size)) => Err(Error::setting(
                 "sampler.per_class",
                 per_class,
-                format!("class {class} has only {size} images"),
+                format!(
+                    "class {class} has only {size} images, but a batch of {batch_size} takes up to {most} different ones of \
+                     a class; make the batch smaller, or per_class"
+                ),
             )),
             None => Ok(()),
         }
@@ -78,6 +83,7 @@ impl Sampler {
                 let mut decks = vec![Vec::new(); members.len()];
                 let mut order = Vec::with_capacity(labels.len().next_multiple_of(batch_size));
                 while order.len() < labels.len() {
+                    let start = order.len();
                     let mut classes = Vec::new();
                     for _ in 0..batch_size / per_class {
                         if classes.is_empty() {
@@ -86,14 +92,16 @@ impl Sampler {
                         }
                         let Some(class) = classes.pop() else { break };
                         if decks[class].len() < per_class {
-                            // What is left of the old deal stays on top of the new one, without its repetition.
+                            // What is left of the old deal stays on top of the new one. What this batch has or is about
+                            // to get lies at the new one's bottom: too deep for this batch.
                             let rest = std::mem::take(&mut decks[class]);
-                            let mut deck: Vec<usize> = members[class]
-                                .iter()
-                                .copied()
-                                .filter(|member| !rest.contains(member))
-                                .collect();
-                            shuffle(&mut deck, &mut rng);
+                            let mut deal = members[class].clone();
+                            shuffle(&mut deal, &mut rng);
+                            let (mut deck, others): (Vec<_>, Vec<_>) =
+                                deal.into_iter().partition(|card| {
+                                    rest.contains(card) || order[start..].contains(card)
+                                });
+                            deck.extend(others);
                             deck.extend(rest);
                             decks[class] = deck;
                         }
@@ -110,6 +118,7 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::below;
 
     /// 26, 26 and 51 of three classes.
     fn labels() -> Vec<u32> {
@@ -173,5 +182,59 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(message.contains("class 1 has only 1"), "{message}");
+        // Two groups of four each, and seven images.
+        let message = Sampler::ClassBalanced { per_class: 4 }
+            .check(&[[0; 9], [1; 9]].concat()[..16], 16)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("class 1 has only 7 images, but a batch of 16 takes up to 8"),
+            "{message}"
+        );
+    }
+
+    /// Whatever is accepted deals no image twice in a batch, and every image of a class before any of them again.
+    #[test]
+    fn balanced_batches_of_any_shape_repeat_nothing_and_deal_in_turns() {
+        let mut rng = stream(5, "sampler test", &[]);
+        let mut accepted = 0;
+        for seed in 0..2_000 {
+            let (classes, per_class) = (1 + below(&mut rng, 5), 1 + below(&mut rng, 4));
+            let groups = 1 + below(&mut rng, 12);
+            let sizes: Vec<usize> = (0..classes).map(|_| 1 + below(&mut rng, 20)).collect();
+            let mut labels: Vec<u32> = (0..)
+                .zip(&sizes)
+                .flat_map(|(class, &size)| vec![class; size])
+                .collect();
+            shuffle(&mut labels, &mut rng);
+            let (sampler, batch_size) = (Sampler::ClassBalanced { per_class }, groups * per_class);
+            let case = format!("batches of {batch_size}, {per_class} per class, of {sizes:?}");
+            let most = groups.div_ceil(classes) * per_class;
+            let possible = sizes.iter().all(|&size| size >= most);
+            let checked = sampler.check(&labels, batch_size);
+            assert_eq!(checked.is_ok(), possible, "{case}");
+            if !possible {
+                continue;
+            }
+            accepted += 1;
+            let order = sampler.order(&labels, batch_size, seed, "train", 0);
+            for batch in order.chunks(batch_size) {
+                let different: std::collections::BTreeSet<_> = batch.iter().collect();
+                assert_eq!(different.len(), batch_size, "{case}");
+            }
+            let mut dealt = vec![0; labels.len()];
+            for position in order {
+                dealt[position] += 1;
+            }
+            for class in 0..classes as u32 {
+                let times: std::collections::BTreeSet<_> = (0..labels.len())
+                    .filter(|&position| labels[position] == class)
+                    .map(|position| dealt[position])
+                    .collect();
+                let spread = times.last().unwrap() - times.first().unwrap();
+                assert!(spread <= 1, "{case}: {times:?}");
+            }
+        }
+        assert!((400..1_600).contains(&accepted), "{accepted}");
     }
 }

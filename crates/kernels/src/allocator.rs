@@ -1,7 +1,7 @@
 //! An allocator that keeps large blocks: training asks for the same sizes at every step.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Smallest block that is kept: below it the system's allocator does well.
 const SMALLEST: usize = 32 * 1024;
@@ -60,44 +60,53 @@ impl CachingAllocator {
         }
     }
 
-    /// A kept block of the class, or room for a new one in the books.
+    /// A kept block of the class.
     fn take(&self, class: usize) -> Option<*mut u8> {
-        let size = class_size(class);
-        let mut state = match self.state.lock() {
-            Ok(state) => state,
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        state.used += size;
-        state.most = state.most.max(state.used);
+        let mut state = self.state();
         let head = state.free[class];
         if head.is_null() {
-            state.trim();
             return None;
         }
         // SAFETY: `head` came from `give`, which wrote the next block's address there.
         state.free[class] = unsafe { head.cast::<*mut u8>().read() };
-        state.kept -= size;
+        state.kept -= class_size(class);
+        state.book(class);
         Some(head)
+    }
+
+    /// Books what the system answered when asked for a block of the class: nothing where it had none.
+    fn book_new(&self, block: *mut u8, class: usize) -> *mut u8 {
+        if !block.is_null() {
+            self.state().book(class);
+        }
+        block
     }
 
     /// # Safety
     /// `block` is a block of the class that nobody uses any more.
     unsafe fn give(&self, block: *mut u8, class: usize) {
-        let size = class_size(class);
-        let mut state = match self.state.lock() {
-            Ok(state) => state,
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        state.used -= size;
-        state.kept += size;
+        let mut state = self.state();
+        state.used -= class_size(class);
+        state.kept += class_size(class);
         // SAFETY: a block is larger than a pointer, aligned to 64, and nobody else's.
         unsafe { block.cast::<*mut u8>().write(state.free[class]) };
         state.free[class] = block;
         state.trim();
     }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl State {
+    /// A block of the class is in use from now on.
+    fn book(&mut self, class: usize) {
+        self.used += class_size(class);
+        self.most = self.most.max(self.used);
+        self.trim();
+    }
+
     /// Returns kept blocks, the largest first, until used and kept memory fit the bound.
     fn trim(&mut self) {
         let bound = self.most + self.most / 4;
@@ -150,7 +159,7 @@ unsafe impl GlobalAlloc for CachingAllocator {
         match self.take(class) {
             Some(block) => block,
             // SAFETY: a class's layout is never empty.
-            None => unsafe { System.alloc(class_layout(class)) },
+            None => self.book_new(unsafe { System.alloc(class_layout(class)) }, class),
         }
     }
 
@@ -166,7 +175,7 @@ unsafe impl GlobalAlloc for CachingAllocator {
                 block
             }
             // SAFETY: a class's layout is never empty.
-            None => unsafe { System.alloc_zeroed(class_layout(class)) },
+            None => self.book_new(unsafe { System.alloc_zeroed(class_layout(class)) }, class),
         }
     }
 
@@ -252,5 +261,20 @@ mod tests {
                 assert!(state.kept <= state.most + state.most / 4);
             }
         }
+    }
+
+    #[test]
+    fn a_refusal_leaves_the_books_alone() {
+        let allocator = CachingAllocator::new();
+        let too_much = layout(1 << 45);
+        assert!(class_of(too_much).is_some());
+        // SAFETY: the block is never used, and freed once with its layout.
+        unsafe {
+            let block = allocator.alloc(too_much);
+            if !block.is_null() {
+                allocator.dealloc(block, too_much); // a system that promises anything
+            }
+        }
+        assert_eq!(allocator.state().used, 0);
     }
 }

@@ -8,8 +8,8 @@ use crate::geometry::PoolShape;
 
 /// Max-pooling with a square window: `y[n, i, j, c] = max_{r, q} x[n, i·stride − padding + r, j·stride − padding + q, c]`.
 ///
-/// Pixels outside the input count as −∞. Of equal maxima the first (row by row) receives the gradient, as in PyTorch;
-/// a NaN in the window gives a NaN. `x: [N, H, W, C]`, result `[N, H', W', C]` with
+/// Pixels outside the input count as −∞, a NaN as larger than any number. Of equal maxima the first (row by row) receives
+/// the gradient, as in PyTorch (which takes the last of several NaNs). `x: [N, H, W, C]`, result `[N, H', W', C]` with
 /// `H' = ⌊(H + 2·padding − kernel) / stride⌋ + 1`.
 ///
 /// # Errors

@@ -172,10 +172,26 @@ fn explain(url: &str, message: &str) -> String {
     format!("{url}: {message}; {remedy}")
 }
 
+/// The SHA-256 of a file, in hexadecimal.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn sha256(path: &Path) -> Result<String> {
+    let read = |source| Error::Io {
+        path: path.to_owned(),
+        action: "read",
+        source,
+    };
+    let mut hash = Sha256::new();
+    std::io::copy(&mut std::fs::File::open(path).map_err(read)?, &mut hash).map_err(read)?;
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
 /// Compares a cached file with the SHA-256 that names it in the cache (large files; small ones are named by a Git hash).
 fn verify(path: &Path) -> std::result::Result<(), String> {
-    let read = |e: std::io::Error| format!("{}: {e}", path.display());
-    let blob = path.canonicalize().map_err(read)?;
+    let blob = path
+        .canonicalize()
+        .map_err(|e| format!("{}: {e}", path.display()))?;
     let expected = blob
         .file_name()
         .and_then(|name| name.to_str())
@@ -183,9 +199,7 @@ fn verify(path: &Path) -> std::result::Result<(), String> {
     if expected.len() != 64 || !expected.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(());
     }
-    let mut hash = Sha256::new();
-    std::io::copy(&mut std::fs::File::open(&blob).map_err(read)?, &mut hash).map_err(read)?;
-    let found: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let found = sha256(&blob).map_err(|e| e.to_string())?;
     if found == expected {
         return Ok(());
     }
@@ -254,5 +268,17 @@ mod tests {
         assert_eq!(config.endpoint, "https://huggingface.co");
         let config = set(&[("XDG_CACHE_HOME", "c")]);
         assert_eq!(config.cache, Path::new("c").join("huggingface").join("hub"));
+    }
+
+    #[test]
+    fn checksums_are_those_of_sha256sum() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abc");
+        std::fs::write(&path, "abc").unwrap();
+        // FIPS 180-2, appendix B.1
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(&path).unwrap(), expected);
+        let error = sha256(&folder.path().join("none")).unwrap_err().to_string();
+        assert!(error.contains("none: cannot read"), "{error}");
     }
 }

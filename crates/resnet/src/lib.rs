@@ -19,7 +19,7 @@ mod weights;
 pub use classifier::{Classifier, ClassifierConfig};
 pub use config::{Arch, ResNetConfig, Stem};
 pub use error::{Error, Result};
-pub use hub::HubConfig;
+pub use hub::{HubConfig, sha256};
 pub use init::Init;
 pub use initial::LinearInit;
 pub use layers::Mode;

@@ -3,7 +3,7 @@
 //! The output is *not* normalised: the loss does that. Names are those of `torch.nn.Sequential` under `head`.
 
 use candle_core::{Result as TensorResult, Tensor};
-use kernels::Activation::Relu;
+use kernels::Activation::{Identity, Relu};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +25,8 @@ pub enum ProjectionConfig {
         /// Output dimension.
         dim: usize,
     },
-    /// Linear, optional batch norm, ReLU, linear: SimCLR's and SupContrast's head.
-    /// `head.0.*`, `head.2.*` without batch norm; `head.0.*`, `head.1.*`, `head.3.*` with it.
+    /// Linear, optional batch norm, ReLU, linear, optional batch norm: SimCLR's and SupContrast's head.
+    /// `head.0.*`, `head.2.*` without batch norm; `head.0.*`, `head.1.*`, `head.3.*` with it; then the output's norm.
     Mlp {
         /// Width of the hidden layer.
         hidden: usize,
@@ -35,6 +35,10 @@ pub enum ProjectionConfig {
         /// Batch norm after the hidden layer.
         #[serde(default)]
         batch_norm: bool,
+        /// Batch norm of the output, as in SimCLR's own code: embeddings cannot all point one way, so that training
+        /// does not begin near collapse.
+        #[serde(default)]
+        output_norm: bool,
     },
 }
 
@@ -45,6 +49,7 @@ pub struct Projection {
     norm: Option<Norm>,
     relu: bool,
     second: Option<Linear>,
+    output_norm: Option<Norm>,
     dim: usize,
 }
 
@@ -73,14 +78,15 @@ impl Projection {
         params: &mut Parameters,
         rng: &mut ChaCha8Rng,
     ) -> Result<Self> {
-        let (hidden, dim, batch_norm, relu) = match *config {
-            ProjectionConfig::Linear { dim } => (None, dim, false, false),
-            ProjectionConfig::LinearRelu { dim } => (None, dim, false, true),
+        let (hidden, dim, batch_norm, output_norm, relu) = match *config {
+            ProjectionConfig::Linear { dim } => (None, dim, false, false, false),
+            ProjectionConfig::LinearRelu { dim } => (None, dim, false, false, true),
             ProjectionConfig::Mlp {
                 hidden,
                 dim,
                 batch_norm,
-            } => (Some(hidden), dim, batch_norm, true),
+                output_norm,
+            } => (Some(hidden), dim, batch_norm, output_norm, true),
         };
         for (field, value) in [
             ("dim", dim),
@@ -97,16 +103,9 @@ impl Projection {
         }
         let name = if relu { "head.0" } else { "head" };
         let first = Linear::new(params, rng, name, (in_dim, hidden.unwrap_or(dim)), init)?;
-        let norm = match (batch_norm, hidden) {
-            (true, Some(hidden)) => {
-                let b = &mut Builder {
-                    params,
-                    rng,
-                    dialect: Dialect::Torch,
-                };
-                Some(Norm::new(b, "head.1", hidden, false)?)
-            }
-            _ => None,
+        let norm = match hidden.filter(|_| batch_norm) {
+            Some(hidden) => Some(norm(params, rng, "head.1", hidden)?),
+            None => None,
         };
         let second = match hidden {
             Some(hidden) => {
@@ -115,11 +114,18 @@ impl Projection {
             }
             None => None,
         };
+        let output_norm = if output_norm {
+            let name = if batch_norm { "head.4" } else { "head.3" };
+            Some(self::norm(params, rng, name, dim)?)
+        } else {
+            None
+        };
         Ok(Self {
             first,
             norm,
             relu,
             second,
+            output_norm,
             dim,
         })
     }
@@ -140,8 +146,11 @@ impl Projection {
             None if self.relu => kernels::relu(&h)?,
             None => h,
         };
-        match &self.second {
-            Some(second) => second.forward(&h, mode),
+        if let Some(second) = &self.second {
+            h = second.forward(&h, mode)?;
+        }
+        match &self.output_norm {
+            Some(norm) => norm.forward(&h, None, Identity, mode),
             None => Ok(h),
         }
     }
@@ -150,6 +159,25 @@ impl Projection {
     pub fn flops(&self) -> u64 {
         self.first.macs() + self.second.as_ref().map_or(0, Linear::macs)
     }
+}
+
+fn norm(
+    params: &mut Parameters,
+    rng: &mut ChaCha8Rng,
+    name: &str,
+    channels: usize,
+) -> Result<Norm> {
+    let dialect = Dialect::Torch;
+    Norm::new(
+        &mut Builder {
+            params,
+            rng,
+            dialect,
+        },
+        name,
+        channels,
+        false,
+    )
 }
 
 #[cfg(test)]
@@ -176,6 +204,7 @@ mod tests {
                     hidden: 5,
                     dim: 4,
                     batch_norm: false,
+                    output_norm: false,
                 },
                 &[
                     "head.0.bias",
@@ -190,6 +219,7 @@ mod tests {
                     hidden: 5,
                     dim: 4,
                     batch_norm: true,
+                    output_norm: true,
                 },
                 &[
                     "head.0.bias",
@@ -198,8 +228,10 @@ mod tests {
                     "head.1.weight",
                     "head.3.bias",
                     "head.3.weight",
+                    "head.4.bias",
+                    "head.4.weight",
                 ],
-                35 + 10 + 24,
+                35 + 10 + 24 + 8,
             ),
         ];
         for (config, names, count) in cases {
@@ -245,6 +277,7 @@ mod tests {
             hidden: 0,
             dim: 4,
             batch_norm: false,
+            output_norm: false,
         };
         let error = Projection::new(&config, 6, &mut params, &mut rng).unwrap_err();
         assert!(error.to_string().starts_with("hidden = 0"), "{error}");

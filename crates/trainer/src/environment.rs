@@ -4,6 +4,7 @@ use crate::recipe::Recipe;
 use crate::splits::Splits;
 use candle_core::Device;
 use cifar_data::{DatasetInfo, Normalization};
+use kernels::Isa;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,6 +22,9 @@ pub(crate) struct RunRecord {
     pub environment: eval::Environment,
     /// The data set with its checksums.
     pub dataset: DatasetInfo,
+    /// The weights that arms began with instead of random ones: name → checksum.
+    #[serde(default)]
+    pub weights: BTreeMap<String, String>,
     /// Images in each split.
     pub train_images: usize,
     pub validation_images: usize,
@@ -48,6 +52,7 @@ impl RunRecord {
             seed: recipe.seed,
             environment: environment(device),
             dataset: dataset.clone(),
+            weights: BTreeMap::new(),
             train_images: splits.train.len(),
             validation_images: splits.validation.len(),
             test_images,
@@ -134,26 +139,13 @@ fn cpu_name() -> String {
     )
 }
 
-/// The widest instruction set that the CPU has of those that are used.
+/// The instruction set that the kernels use.
 fn simd() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            return "avx512f";
-        }
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
-        {
-            return "avx2+fma";
-        }
-        "sse2"
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        "neon"
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        "scalar"
+    match kernels::cpu_features().used {
+        Isa::Avx512 => "avx512f",
+        Isa::Avx2 => "avx2+fma",
+        Isa::Portable if cfg!(target_arch = "aarch64") => "neon",
+        Isa::Portable => "portable",
     }
 }
 

@@ -40,6 +40,14 @@ pub enum Error {
         /// What is there.
         found: String,
     },
+    /// The run folder cannot be made, or not written.
+    #[error("the run folder {} cannot be written ({reason}); name one that you may write to (--run-dir)", path.display())]
+    Unwritable {
+        /// The run folder.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: std::io::ErrorKind,
+    },
     /// A folder was to be resumed that holds no run.
     #[error("{} holds no run to resume ({missing} is missing); start one without --resume", path.display())]
     NoRun {

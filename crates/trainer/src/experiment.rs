@@ -10,6 +10,7 @@ use crate::recipe::{CheckedRecipe, HeadKind};
 use crate::speed::{Estimate, Speeds};
 use crate::splits::Splits;
 use crate::validate::ValidationImages;
+use crate::weights::{InitialWeights, initial_weights};
 use crate::{
     Error, Event, Observer, Result, StageId, StageKind, StopFlag, evaluate, files, heads, plan,
     pretrain, resume, speed, supervised, training_thread,
@@ -86,21 +87,23 @@ pub struct Experiment {
 
 impl Experiment {
     /// Begins a run in a new or empty folder: takes its lock, freezes what depends on measured speed, and writes
-    /// `recipe.toml` (as asked), `config.toml` (as resolved) and `environment.json`.
+    /// `recipe.toml` (as asked), `config.toml` (as resolved) and `environment.json`. What cannot be run is refused while
+    /// there is no folder yet.
     pub fn create(
         run_dir: impl AsRef<Path>,
         recipe: &CheckedRecipe,
         dataset: Dataset,
-        options: Options,
+        mut options: Options,
     ) -> Result<Self> {
-        if recipe.model.init != Init::Random {
-            // Weights that cannot be read or do not fit are refused while there is no folder yet.
-            Encoder::new(&recipe.model, recipe.seed, &Device::Cpu)?
-                .init(&recipe.model.init, options.offline)?;
-        }
-        let folder = RunFolder::create(run_dir.as_ref())?;
+        RunFolder::refuse_taken(run_dir.as_ref())?;
+        let weights = initial_weights(recipe, options.offline, &mut |event| {
+            for observer in &mut options.observers {
+                observer.event(event);
+            }
+        })?;
         let splits = Splits::open(&dataset, recipe)?;
         speed::check_batches(recipe, &splits)?;
+        let folder = RunFolder::create(run_dir.as_ref())?;
         let mut record = RunRecord::new(
             recipe,
             dataset.info(),
@@ -108,6 +111,7 @@ impl Experiment {
             &options.device,
             &options.command,
         );
+        record.weights = weights.into_iter().map(|w| (w.name, w.checksum)).collect();
         let mut frozen = recipe.clone();
         let mut speeds = None;
         if let Some(minutes) = recipe.budget_minutes {
@@ -355,7 +359,13 @@ impl Experiment {
     /// An encoder with the weights that `init` names.
     pub(crate) fn initial_encoder(&mut self, init: &Init) -> Result<Encoder> {
         let encoder = self.new_encoder()?;
-        if encoder.init(init, self.options.offline)? {
+        let offline = self.options.offline;
+        let Some(weights) = InitialWeights::find(init, offline, &mut |event| self.tell(event))?
+        else {
+            return Ok(encoder);
+        };
+        resume::same_weights(self.run_dir(), &self.record.weights, &weights)?;
+        if encoder.init(&weights.path)? {
             let message = format!(
                 "the weights of {init} are for another stem: the stem convolution begins at random"
             );

@@ -45,15 +45,21 @@ pub(crate) struct Done {
 }
 
 impl RunFolder {
-    /// Makes a new run folder, or takes an empty one.
-    pub fn create(path: &Path) -> Result<Self> {
-        if let Some(found) = foreign_entry(path)? {
-            return Err(Error::FolderTaken {
+    /// Refuses a folder that holds something.
+    pub fn refuse_taken(path: &Path) -> Result<()> {
+        match foreign_entry(path)? {
+            Some(found) => Err(Error::FolderTaken {
                 path: path.to_owned(),
                 found,
-            });
+            }),
+            None => Ok(()),
         }
-        fs_err::create_dir_all(path)?;
+    }
+
+    /// Makes a new run folder, or takes an empty one.
+    pub fn create(path: &Path) -> Result<Self> {
+        Self::refuse_taken(path)?;
+        std::fs::create_dir_all(path).map_err(|e| unwritable(path, &e))?;
         let folder = Self {
             path: path.to_owned(),
             _lock: lock(path)?,
@@ -192,18 +198,25 @@ fn foreign_entry(path: &Path) -> Result<Option<String>> {
 
 /// Holds the folder until the returned file is closed, by whatever end of the process.
 fn lock(path: &Path) -> Result<File> {
-    let file = fs_err::OpenOptions::new()
+    let file = std::fs::OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(path.join(LOCK))?
-        .into_file();
+        .open(path.join(LOCK))
+        .map_err(|e| unwritable(path, &e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::Locked {
             path: path.to_owned(),
         }),
         Err(TryLockError::Error(e)) => Err(e.into()),
+    }
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Error {
+    Error::Unwritable {
+        path: path.to_owned(),
+        reason: error.kind(),
     }
 }
 

@@ -1,15 +1,18 @@
 //! Heads on a frozen encoder: the linear probe and the source's 512-unit head.
 //!
 //! Where augmentation is off, features are computed once per image; where it is on, once per step. Either way no
-//! graph is built through the encoder, and its weights and statistics stay as they are.
+//! graph is built through the encoder, and its weights and statistics stay as they are. The linear probe sees
+//! standardised features (see `standard`), the 512-unit head plain ones, as in the source.
 
 use crate::experiment::{Experiment, Outcome};
 use crate::feed::{Batch, FeatureFeed, Feed, ImageFeed};
 use crate::recipe::Recipe;
+use crate::standard::Standard;
 use crate::step::{Forward, Place};
 use crate::validate::measure_features;
 use crate::wheel::Wheel;
 use crate::{Result, StageId, StageKind, plan};
+use candle_core::Tensor;
 use cifar_data::Sampler;
 use resnet::Mode;
 use std::time::Duration;
@@ -33,6 +36,17 @@ pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
     let device = lab.device().clone();
     let encoder_flops = encoder.net.flops(splits.images.height, splits.images.width);
 
+    let mut standard = None;
+    if stage.kind == StageKind::Probe {
+        let Some(train) = lab.features(stage, &encoder, "train")? else {
+            return lab.stopped(stage);
+        };
+        standard = Some(Standard::of(&train)?);
+    }
+    let on_one_footing = |features: &Tensor| match &standard {
+        Some(standard) => standard.apply(features),
+        None => Ok(features.clone()),
+    };
     let feed: Box<dyn Feed> = if augment {
         let (views, policy) = (recipe.augment.supervised_views, recipe.policy(stage.kind));
         let loader =
@@ -62,6 +76,7 @@ pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
             true => encoder.forward(&batch.input, Mode::Frozen)?, // [V·B, D], without a graph
             false => batch.input.clone(),                         // [B, D]
         };
+        let features = on_one_footing(&features)?;
         let logits = head
             .net
             .forward(&features, Mode::Train, &mut place.rng("dropout"))?; // [V·B, C]
@@ -83,11 +98,14 @@ pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
     let outcome = wheel.run(&*feed, forward, || {
         validation
             .as_ref()
-            .map(|v| measure_features(&head, v))
+            .map(|v| measure_features(&head, v, on_one_footing))
             .transpose()
     })?;
     let position = wheel.position().clone();
     if outcome == Outcome::Finished {
+        if let Some(standard) = &standard {
+            standard.fold_into(&head)?;
+        }
         lab.save(
             &lab.folder.frozen_head(stage.arm, frozen, head.kind),
             &head.parameters,

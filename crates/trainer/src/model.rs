@@ -9,8 +9,8 @@ use candle_core::{D, Device, Tensor};
 use cifar_data::stream;
 use contrastive_loss::Loss;
 use resnet::{
-    Classifier, ClassifierConfig, HubConfig, Init, LoadOptions, Mode, Parameters, Projection,
-    ProjectionConfig, ResNet, ResNetConfig,
+    Classifier, ClassifierConfig, LoadOptions, Mode, Parameters, Projection, ProjectionConfig,
+    ResNet, ResNetConfig,
 };
 use std::path::Path;
 
@@ -46,22 +46,10 @@ impl Encoder {
         Ok(())
     }
 
-    /// Takes over the weights that `init` names. Weights of another stem leave the stem convolution as it is: then the
-    /// answer is true.
-    pub fn init(&self, init: &Init, offline: bool) -> Result<bool> {
-        let path = match init {
-            Init::Random => return Ok(false),
-            Init::File(path) => path.clone(),
-            Init::Hub { .. } => {
-                let mut hub = HubConfig::from_env()?;
-                hub.offline |= offline;
-                match init.resolve(&hub, &mut |_, _| {})? {
-                    Some(path) => path,
-                    None => return Ok(false),
-                }
-            }
-        };
-        let file = resnet::read_safetensors(&path)?;
+    /// Takes over weights trained elsewhere. Those of another stem leave the stem convolution as it is: then the answer is
+    /// true.
+    pub fn init(&self, path: &Path) -> Result<bool> {
+        let file = resnet::read_safetensors(path)?;
         let other_stem = ["conv1.weight", "conv1_conv.weight"].iter().any(|name| {
             let kernel = file.tensors.get(*name).map(|t| t.dims().last().copied()); // [O, I, k, k]
             let own = self
@@ -72,7 +60,7 @@ impl Encoder {
         });
         let options = LoadOptions::encoder();
         self.parameters.load(
-            &path,
+            path,
             &if other_stem {
                 options.keeping_stem()
             } else {
@@ -239,6 +227,7 @@ fn projection_config(recipe: &ProjectionRecipe, features: usize) -> ProjectionCo
             hidden: recipe.hidden.unwrap_or(features),
             dim,
             batch_norm: recipe.batch_norm,
+            output_norm: recipe.output_norm,
         },
     }
 }

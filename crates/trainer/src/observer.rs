@@ -104,6 +104,15 @@ pub enum Event {
         /// Images in all.
         total: usize,
     },
+    /// A download goes on: the weights that arms begin with.
+    Download {
+        /// What is fetched, as the recipe names it.
+        file: String,
+        /// Bytes that have arrived.
+        received: u64,
+        /// Bytes in all; 0 if unknown.
+        total: u64,
+    },
     /// A checkpoint is safely on disk.
     Checkpoint {
         /// The stage.

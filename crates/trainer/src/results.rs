@@ -45,6 +45,10 @@ impl Experiment {
             record.seed,
             &record.command,
         );
+        for (name, checksum) in &record.weights {
+            let note = format!("Training began with the weights {name} ({checksum}).");
+            results.notes.push(note);
+        }
         let mut right = BTreeMap::new();
         for arm in arms {
             let result: eval::ArmResult = files::read_json(&self.folder.result(arm))?;

@@ -4,8 +4,10 @@ use crate::checkpoint::Checkpoint;
 use crate::folder::{Done, RunFolder};
 use crate::journal::JournalPosition;
 use crate::recipe::Recipe;
+use crate::weights::InitialWeights;
 use crate::{Error, Result, files, plan};
 use cifar_data::DatasetInfo;
+use std::collections::BTreeMap;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -68,6 +70,23 @@ pub(crate) fn same_data(run_dir: &Path, before: &DatasetInfo, now: &DatasetInfo)
         return differs("dataset.checksums", sums(before), sums(now));
     }
     Ok(())
+}
+
+/// Refuses other initial weights than the run began with.
+pub(crate) fn same_weights(
+    run_dir: &Path,
+    before: &BTreeMap<String, String>,
+    now: &InitialWeights,
+) -> Result<()> {
+    match before.get(&now.name) {
+        Some(before) if *before != now.checksum => Err(Error::ResumeMismatch {
+            path: run_dir.to_owned(),
+            field: now.name.clone(),
+            before: before.clone(),
+            now: now.checksum.clone(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Removes checkpoints of stages that are done, and tells how long the journal was at the last moment that counts.

@@ -81,8 +81,9 @@ impl Schedule {
                 ScheduleKind::OneCycle => {
                     let start = 1.0 / self.config.div.unwrap_or(25.0);
                     let end = start / self.config.final_div.unwrap_or(1e4);
-                    let top = self.config.rise.unwrap_or(0.3) * self.total - 1.0;
-                    if t <= top {
+                    // At least 0: a cycle of a few steps begins at its top.
+                    let top = (self.config.rise.unwrap_or(0.3) * self.total - 1.0).max(0.0);
+                    if t <= top && top > 0.0 {
                         anneal(start, 1.0, t / top)
                     } else {
                         anneal(

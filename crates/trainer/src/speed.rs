@@ -4,7 +4,7 @@
 use crate::environment::RunRecord;
 use crate::feed::{Batch, FeatureFeed, Feed, ImageFeed};
 use crate::model::{Contrastive, Encoder, Head, Supervised};
-use crate::recipe::{CheckedRecipe, Recipe};
+use crate::recipe::{CheckedRecipe, Recipe, ScheduleConfig};
 use crate::splits::Splits;
 use crate::step::{Forward, Place, Stepper};
 use crate::{Arm, Error, Result, StageId, StageKind, Training, plan, training_thread};
@@ -357,19 +357,23 @@ pub(crate) fn fit(
 
 fn scaled(recipe: &Recipe, factor: f64) -> Recipe {
     let mut recipe = recipe.clone();
-    let scale = |epochs: &mut usize| {
-        *epochs = ((*epochs as f64 * factor).floor() as usize)
-            .max(1)
-            .min((*epochs).max(1))
+    // The warm-up keeps its share of the stage: a short run must not be all warm-up.
+    let scale = |epochs: &mut usize, schedule: &mut ScheduleConfig| {
+        let asked = (*epochs).max(1);
+        *epochs = ((asked as f64 * factor).floor() as usize).clamp(1, asked);
+        schedule.warmup_epochs *= *epochs as f64 / asked as f64;
     };
-    scale(&mut recipe.supervised.epochs);
-    scale(&mut recipe.pretrain.epochs);
-    scale(&mut recipe.finetune.epochs);
+    scale(
+        &mut recipe.supervised.epochs,
+        &mut recipe.supervised.schedule,
+    );
+    scale(&mut recipe.pretrain.epochs, &mut recipe.pretrain.schedule);
+    scale(&mut recipe.finetune.epochs, &mut recipe.finetune.schedule);
     if recipe.probe.augment && recipe.probe.epochs > 0 {
-        scale(&mut recipe.probe.epochs);
+        scale(&mut recipe.probe.epochs, &mut recipe.probe.schedule);
     }
     if recipe.head.augment && recipe.head.epochs > 0 {
-        scale(&mut recipe.head.epochs);
+        scale(&mut recipe.head.epochs, &mut recipe.head.schedule);
     }
     recipe
 }
@@ -418,6 +422,7 @@ mod tests {
         recipe.supervised.epochs = 40;
         recipe.pretrain.epochs = 20;
         recipe.finetune.epochs = 1;
+        recipe.pretrain.schedule.warmup_epochs = 4.0;
         let half = scaled(&recipe, 0.5);
         assert_eq!(
             (
@@ -427,6 +432,7 @@ mod tests {
             ),
             (20, 10, 1)
         );
+        assert_eq!(half.pretrain.schedule.warmup_epochs, 2.0);
         assert_eq!(half.probe.epochs, recipe.probe.epochs);
         assert_eq!(scaled(&recipe, 1.0), recipe);
         assert_eq!(scaled(&recipe, 0.0).supervised.epochs, 1);

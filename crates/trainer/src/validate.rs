@@ -35,11 +35,15 @@ impl ValidationImages {
     }
 }
 
-/// Accuracy and loss of a head over a feature table.
-pub(crate) fn measure_features(head: &Head, features: &FeatureSet) -> Result<Validation> {
+/// Accuracy and loss of a head over a feature table, whose rows pass through `prepare`.
+pub(crate) fn measure_features(
+    head: &Head,
+    features: &FeatureSet,
+    prepare: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Validation> {
     let mut sums = Sums::default();
     for (rows, labels) in features.chunks(FEATURE_ROWS) {
-        sums.add(&head.logits(&rows?)?, labels)?;
+        sums.add(&head.logits(&prepare(&rows?)?)?, labels)?;
     }
     Ok(sums.mean())
 }

@@ -8,3 +8,4 @@ mod small;
 mod stages;
 mod stop_and_resume;
 mod support;
+mod weights;

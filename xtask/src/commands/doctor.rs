@@ -41,15 +41,7 @@ pub fn run(flags: &Common) -> Result<()> {
             machine::available_threads()
         ),
     )?;
-    let simd = machine::simd();
-    line(
-        "simd",
-        &if simd.is_empty() {
-            "none known".to_owned()
-        } else {
-            simd.join(" ")
-        },
-    )?;
+    line("simd", &kernels::cpu_features().to_string())?;
     memory()?;
     disk(flags.run_dir.as_deref().unwrap_or(Path::new("runs")))?;
     let synthetic = data(flags)?;

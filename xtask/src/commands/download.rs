@@ -2,10 +2,18 @@
 
 use anyhow::Result;
 use cifar_data::DatasetName;
+use trainer::CheckedRecipe;
 
-use crate::{cli::Common, exit::from_data, plan::open_data, progress::Screen, recipes, text::out};
+use crate::{
+    cli::Common,
+    exit::{from_data, from_trainer},
+    plan::open_data,
+    progress::Screen,
+    recipes,
+    text::out,
+};
 
-/// Opens the data set, decodes every image once, and says what was found.
+/// Opens the data set and decodes every image once, finds the first weights, and says what was found.
 pub fn run(flags: &Common) -> Result<()> {
     let screen = Screen::stderr();
     let mut recipe = match &flags.recipe {
@@ -13,6 +21,7 @@ pub fn run(flags: &Common) -> Result<()> {
         None => recipes::load("quick")?,
     };
     recipes::apply(&mut recipe, flags)?;
+    let recipe = recipes::check(&recipe)?;
     // There is nothing to download for `auto`'s fallback: ask for what it falls back from.
     let name = match recipe.data.dataset {
         DatasetName::Auto if flags.data_dir.is_none() => DatasetName::Cifar10,
@@ -36,5 +45,19 @@ pub fn run(flags: &Common) -> Result<()> {
         info.width,
         info.classes.len()
     ))?;
+    fetch_weights(&recipe, &screen)
+}
+
+/// The weights that the recipe's arms begin with, where these are not random.
+fn fetch_weights(recipe: &CheckedRecipe, screen: &Screen) -> Result<()> {
+    let found = trainer::initial_weights(recipe, false, &mut |event| screen.event(event));
+    screen.clear();
+    for weights in found.map_err(from_trainer)? {
+        out(format!("{}: {}", weights.name, weights.path.display()))?;
+        out(format!(
+            "  {}; fit the network of recipe `{}`",
+            weights.checksum, recipe.name
+        ))?;
+    }
     Ok(())
 }

@@ -185,12 +185,18 @@ pub(crate) fn open_published(
     let archive = options.official_archive();
     let name = Archive::file_name(options.published());
     let path = options.hub.archive_dir().join(name);
-    if !(path.is_file() && check(&path, &archive, progress).is_ok()) {
+    let is_whole =
+        |progress: &mut dyn Progress| path.is_file() && check(&path, &archive, progress).is_ok();
+    if !is_whole(progress) {
         net::refuse_offline(options, &archive.url)?;
-        net::download(&archive.url, &path, archive.bytes, options, progress)?;
-        if let Err(error) = check(&path, &archive, progress) {
-            fs_err::remove_file(&path)?;
-            return Err(error);
+        let _lock = net::lock(&path, progress)?;
+        // Whoever held the lock may have brought it.
+        if !is_whole(progress) {
+            net::download(&archive.url, &path, archive.bytes, options, progress)?;
+            if let Err(error) = check(&path, &archive, progress) {
+                fs_err::remove_file(&path)?;
+                return Err(error);
+            }
         }
     }
     let identity = if archive.md5.is_some() {

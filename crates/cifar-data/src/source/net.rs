@@ -1,9 +1,11 @@
 //! HTTP with short patience: a probe that tells within seconds whether an address answers, and a download that resumes.
 
-use std::io::{Read, Seek, Write};
+use std::fs::TryLockError;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ureq::config::RedirectAuthHeaders;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 
 use super::options::SourceOptions;
@@ -14,12 +16,17 @@ use crate::progress::{Progress, ProgressEvent};
 pub(crate) const CONNECT: &str =
     "connect to the network, or name a folder with your own copy (--data-dir)";
 
-/// Asks for the first byte of `url` without following a redirect; any answer but an error status will do.
+/// The encoding asked for: a server may not compress what it sends, for checksums and resumed transfers are of the file as
+/// it is.
+const AS_IT_IS: &str = "identity";
+
+/// Asks for the first byte of `url`; any answer but an error status will do. Redirects are followed, and each address on
+/// the way has `patience` from the look-up of its name to its answer.
 pub(crate) fn probe(url: &str, token: Option<&str>, patience: Duration) -> Result<()> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(patience))
-        .max_redirects(0)
-        .max_redirects_will_error(false)
+        .timeout_per_call(Some(patience))
+        .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+        .accept_encoding(AS_IT_IS)
         .http_status_as_error(false)
         .build()
         .into();
@@ -86,8 +93,30 @@ pub(crate) fn refuse_offline(options: &SourceOptions, url: &str) -> Result<()> {
     Ok(())
 }
 
+/// Keeps other downloads of `path` out until the file it returns is closed, by whatever end of the process. Waits for one
+/// that is under way.
+pub(crate) fn lock(path: &Path, progress: &mut dyn Progress) -> Result<fs_err::File> {
+    if let Some(folder) = path.parent() {
+        fs_err::create_dir_all(folder)?;
+    }
+    let file = fs_err::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(beside(path, ".lock"))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let source = format!("{}, which another process is downloading", path.display());
+            progress.event(&ProgressEvent::Trying { source });
+            file.lock()?;
+        }
+        outcome => outcome.map_err(io::Error::from)?,
+    }
+    Ok(file)
+}
+
 /// Downloads `url` to `path`. What has arrived waits beside it in `….part`; a broken transfer is taken up where it ended,
-/// now and in a later run. `path` appears only when whole.
+/// now and in a later run. `path` appears only when whole. The caller holds its [`lock`].
 pub(crate) fn download(
     url: &str,
     path: &Path,
@@ -95,18 +124,17 @@ pub(crate) fn download(
     options: &SourceOptions,
     progress: &mut dyn Progress,
 ) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        fs_err::create_dir_all(folder)?;
-    }
     let hub = &options.hub;
     probe(url, None, hub.connect_timeout)?;
     let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_resolve(Some(hub.connect_timeout))
         .timeout_connect(Some(hub.connect_timeout))
         .timeout_recv_response(Some(hub.stall_timeout))
         .timeout_per_read(Some(hub.stall_timeout))
+        .accept_encoding(AS_IT_IS)
         .build()
         .into();
-    let part = part_of(path);
+    let part = beside(path, ".part");
     let mut attempt = 0;
     loop {
         match transfer(&agent, url, &part, bytes, progress) {
@@ -120,12 +148,18 @@ pub(crate) fn download(
         }
     }
     fs_err::rename(&part, path)?;
+    // A rename is on the disk when its folder is.
+    #[cfg(unix)]
+    if let Some(folder) = path.parent() {
+        fs_err::File::open(folder)?.sync_all()?;
+    }
     Ok(())
 }
 
-pub(crate) fn part_of(path: &Path) -> PathBuf {
+/// The path with `ending` added to the file's name.
+fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
+    name.push(ending);
     path.with_file_name(name)
 }
 
@@ -161,22 +195,43 @@ fn transfer(
         }
         Err(error) => return Err(failed(url, &error)),
     };
-    let resumes = response.status().as_u16() == 206;
-    if !resumes && received > 0 {
-        // The server ignores ranges and starts from the beginning: so do we.
-        file.set_len(0)?;
-        file.rewind()?;
-        received = 0;
-    }
-    let number = |name| {
+    let header = |name| {
         response
             .headers()
             .get(name)
             .and_then(|value| value.to_str().ok())
     };
-    let total = number(CONTENT_RANGE)
+    let range = header(CONTENT_RANGE);
+    // Where the body starts: without ranges at the beginning, else as in `bytes 500-999/1000`.
+    let start = match response.status().as_u16() {
+        206 => range.and_then(|range| {
+            range
+                .strip_prefix("bytes ")?
+                .split('-')
+                .next()?
+                .parse()
+                .ok()
+        }),
+        _ => Some(0),
+    };
+    if start != Some(received) {
+        if received == 0 {
+            return Err(Error::Network {
+                url: url.to_owned(),
+                reason: "answered with another part of the file than was asked for".to_owned(),
+                remedy: "try again later".to_owned(),
+            });
+        }
+        // Not where we are: start again, with this answer if that is what it does.
+        file.set_len(0)?;
+        if start != Some(0) {
+            return transfer(agent, url, part, bytes, progress);
+        }
+        received = 0;
+    }
+    let total = range
         .and_then(|range| range.rsplit('/').next()?.parse().ok())
-        .or_else(|| Some(received + number(CONTENT_LENGTH)?.parse::<u64>().ok()?))
+        .or_else(|| Some(received + header(CONTENT_LENGTH)?.parse::<u64>().ok()?))
         .or(bytes);
     let name = url.rsplit('/').next().unwrap_or(url).to_owned();
     let mut body = response.into_body().into_reader();

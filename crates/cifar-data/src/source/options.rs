@@ -48,8 +48,9 @@ impl Default for SourceOptions {
 }
 
 impl SourceOptions {
-    /// The defaults, changed by `CIFAR10_DIR`, `CIFAR100_DIR`, `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`,
-    /// `HF_HUB_OFFLINE`, and `CIFAR10_ARCHIVE_URL` / `CIFAR100_ARCHIVE_URL` (another address for the same pinned archive).
+    /// The defaults, changed by `CIFAR10_DIR`, `CIFAR100_DIR`, `HF_HOME` (else `XDG_CACHE_HOME`, followed by `huggingface`),
+    /// `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`, and `CIFAR10_ARCHIVE_URL` / `CIFAR100_ARCHIVE_URL`
+    /// (another address for the same pinned archive).
     pub fn from_env(dataset: DatasetName) -> Self {
         Self::from_lookup(dataset, |name| env::var(name).ok())
     }
@@ -68,6 +69,8 @@ impl SourceOptions {
         options.cifar100_dir = get("CIFAR100_DIR").map(PathBuf::from);
         if let Some(home) = get("HF_HOME") {
             options.hub.home = home.into();
+        } else if let Some(caches) = get("XDG_CACHE_HOME") {
+            options.hub.home = Path::new(&caches).join("huggingface");
         }
         options.hub.cache = get("HF_HUB_CACHE").map(PathBuf::from);
         if let Some(endpoint) = get("HF_ENDPOINT") {
@@ -128,7 +131,7 @@ pub struct Hub {
     pub cache: Option<PathBuf>,
     /// Access token (`HF_TOKEN`); `None` reads `home/token`.
     pub token: Option<String>,
-    /// How long an address may take to answer at all before it counts as unreachable.
+    /// How long an address, and each one it redirects to, may take to answer at all before it counts as unreachable.
     pub connect_timeout: Duration,
     /// How long a download may stand still.
     pub stall_timeout: Duration,
@@ -291,5 +294,25 @@ mod tests {
         assert_eq!(synthetic.data_folder(), None);
         let plain = SourceOptions::from_lookup(DatasetName::Cifar100, |_| None);
         assert!(!plain.offline && plain.hub_pin().repo == "uoft-cs/cifar100");
+    }
+
+    /// As in Python's huggingface_hub.
+    #[test]
+    fn the_cache_is_where_the_nearest_variable_says() {
+        let cache = |set: &[&str]| {
+            let lookup = |name: &str| set.contains(&name).then(|| format!("/{name}"));
+            SourceOptions::from_lookup(DatasetName::Auto, lookup)
+                .hub
+                .cache_dir()
+        };
+        let all = ["XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE"];
+        assert_eq!(cache(&all), Path::new("/HF_HUB_CACHE"));
+        assert_eq!(cache(&all[..2]), Path::new("/HF_HOME/hub"));
+        assert_eq!(
+            cache(&all[..1]),
+            Path::new("/XDG_CACHE_HOME/huggingface/hub")
+        );
+        let home = env::home_dir().unwrap();
+        assert_eq!(cache(&[]), home.join(".cache/huggingface/hub"));
     }
 }

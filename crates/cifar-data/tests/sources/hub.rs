@@ -1,8 +1,10 @@
 //! The real Hub and archive code when all goes well in the end: cache, token, redirects, resumed transfers.
 
+use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
-use cifar_data::{Archive, DatasetName, HubFile, ProgressEvent};
+use cifar_data::{Archive, DatasetName, HubFile, Images, ProgressEvent, SourceOptions};
 use sha2::Digest;
 
 use crate::server::*;
@@ -121,15 +123,7 @@ fn resumes_in_a_later_run_after_the_connection_broke_for_good() {
     );
     let server = fixture.serve(|_, _, reply| reply);
     fixture.assert_whole(&open(&fixture.options(&server.address)).unwrap());
-    let starts: Vec<usize> = {
-        let requests = server.requests.lock().unwrap();
-        requests
-            .iter()
-            .filter(|r| r.whole_range)
-            .filter_map(|r| r.range_start)
-            .collect()
-    };
-    assert_eq!(starts, [4_000, 0]);
+    assert_eq!(server.starts(), [4_000, 0]);
 }
 
 #[test]
@@ -253,4 +247,157 @@ fn an_archive_server_without_ranges_starts_over() {
     let dataset = open(&options).unwrap();
     assert_eq!(dataset.info().name, "CIFAR-10 (user's copy)");
     assert_eq!(dataset.train().unwrap(), images.0);
+}
+
+/// An archive of CIFAR-10 and its images.
+fn small_archive() -> (Arc<Vec<u8>>, (Images, Images)) {
+    let images = (tell_tale(10, 10, 0), tell_tale(3, 10, 3));
+    let bytes = tar_gz(&six_files(&images.0, &images.1));
+    (Arc::new(bytes), images)
+}
+
+/// Options that find nothing but this archive, pinned by its MD5.
+fn archive_only(fixture: &Fixture, server: &Server, bytes: &[u8]) -> SourceOptions {
+    let mut options = fixture.options("http://127.0.0.1:9");
+    options.archive = Some(Archive {
+        url: format!("{}/a.tar.gz", server.address),
+        md5: Some(hex(&md5::Md5::digest(bytes))),
+        bytes: None,
+    });
+    options
+}
+
+#[test]
+fn who_comes_during_an_archive_download_waits_for_it() {
+    let fixture = Fixture::new();
+    let (bytes, images) = small_archive();
+    let body = Arc::clone(&bytes);
+    let server = Server::start(move |request, _| {
+        let mut reply = Reply::file(&body);
+        if request.range_start == Some(0) {
+            reply.cut = Some(2_000);
+            reply.stall = Some(Duration::from_millis(300));
+        }
+        reply
+    });
+    let options = archive_only(&fixture, &server, &bytes);
+    // Each opens the lock file itself, as a process of its own would.
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| assert_eq!(open(&options).unwrap().train().unwrap(), images.0));
+        }
+    });
+    assert_eq!(server.starts(), [0, 2_000]);
+}
+
+#[test]
+fn an_archive_answer_from_elsewhere_in_the_file_is_not_appended() {
+    let fixture = Fixture::new();
+    let (bytes, images) = small_archive();
+    let body = Arc::clone(&bytes);
+    let elsewhere = move |from: usize| Reply {
+        headers: vec![(
+            "Content-Range",
+            format!("bytes {from}-{}/{}", body.len() - 1, body.len()),
+        )],
+        body: Arc::new(body[from..].to_vec()),
+        ..Reply::status(206)
+    };
+    let (body, once) = (Arc::clone(&bytes), elsewhere.clone());
+    let server = Server::start(move |request, number| {
+        let mut reply = Reply::file(&body);
+        // The probe comes first, then a transfer that breaks.
+        match (number, request.range_start) {
+            (2, _) => reply.cut = Some(500),
+            (_, Some(500)) => return once(300),
+            _ => {}
+        }
+        reply
+    });
+    let dataset = open(&archive_only(&fixture, &server, &bytes)).unwrap();
+    assert_eq!((dataset.train().unwrap(), dataset.test().unwrap()), images);
+    assert_eq!(server.starts(), [0, 500, 0]);
+
+    let fixture = Fixture::new();
+    let server = Server::start(move |_, _| elsewhere(7));
+    let text = message(&archive_only(&fixture, &server, &bytes));
+    assert!(text.contains("another part of the file"), "{text}");
+}
+
+#[test]
+fn an_archive_is_asked_for_as_it_is_and_not_compressed_once_more() {
+    let fixture = Fixture::new();
+    let (bytes, images) = small_archive();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&bytes).unwrap();
+    let (body, squeezed) = (Arc::clone(&bytes), Arc::new(gzip.finish().unwrap()));
+    let server = Server::start(move |request, number| {
+        let plain = request.accept_encoding.as_deref() == Some("identity");
+        let mut reply = Reply::file(if plain { &body } else { &squeezed });
+        if !plain {
+            reply.headers.push(("Content-Encoding", "gzip".to_owned()));
+        }
+        reply.cut = (number == 2).then_some(500);
+        reply
+    });
+    let dataset = open(&archive_only(&fixture, &server, &bytes)).unwrap();
+    assert_eq!(dataset.info().name, "CIFAR-10");
+    assert_eq!(dataset.train().unwrap(), images.0);
+    assert_eq!(server.starts(), [0, 500]);
+}
+
+#[test]
+fn cifar100_comes_from_the_hub_resumes_and_then_lives_from_the_cache() {
+    let fixture = Fixture::of(DatasetName::Cifar100);
+    let server = fixture.serve(|request, _, mut reply| {
+        if request.range_start == Some(0) && request.path.contains("train") {
+            reply.cut = Some(4_000);
+        }
+        reply
+    });
+    let mut options = fixture.options(&server.address);
+    let dataset = open(&options).unwrap();
+    fixture.assert_whole(&dataset);
+    assert_eq!(dataset.info().classes[99], "worm");
+    assert_eq!(server.starts(), [0, 4_000, 0]);
+    options.offline = true;
+    fixture.assert_whole(&open(&options).unwrap());
+}
+
+#[test]
+fn cifar100_comes_from_its_official_archive_resumes_and_is_checked() {
+    let fixture = Fixture::of(DatasetName::Cifar100);
+    let images = (tell_tale(20, 100, 0), tell_tale(6, 100, 3));
+    let bytes = Arc::new(tar_gz(&[
+        (
+            "cifar-100-binary/train.bin".to_owned(),
+            binary(&images.0, true),
+        ),
+        (
+            "cifar-100-binary/test.bin".to_owned(),
+            binary(&images.1, true),
+        ),
+    ]));
+    let body = Arc::clone(&bytes);
+    let server = Server::start(move |request, _| {
+        let mut reply = Reply::file(&body);
+        reply.cut = (request.range_start == Some(0)).then_some(2_000);
+        reply
+    });
+    let mut options = archive_only(&fixture, &server, b"other bytes");
+    let text = message(&options);
+    assert!(
+        text.contains("md5") && text.contains("CIFAR100_DIR"),
+        "{text}"
+    );
+    options.archive = archive_only(&fixture, &server, &bytes).archive;
+    for offline in [false, true] {
+        options.offline = offline;
+        let dataset = open(&options).unwrap();
+        assert_eq!(dataset.info().name, "CIFAR-100");
+        assert_eq!((dataset.train().unwrap(), dataset.test().unwrap()), images);
+    }
+    assert_eq!(server.starts(), [0, 2_000, 0, 2_000]);
+    let kept = options.hub.archive_dir().join("cifar-100-binary.tar.gz");
+    assert_eq!(std::fs::read(kept).unwrap(), *bytes);
 }

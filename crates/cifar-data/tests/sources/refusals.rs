@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cifar_data::{DatasetName, HubFile, HubPin, SourceOptions};
+use cifar_data::{Archive, DatasetName, HubFile, HubPin, SourceOptions};
 
 use crate::server::*;
 
@@ -116,6 +116,42 @@ fn without_a_network_auto_falls_back_loudly_and_cifar10_says_what_to_do() {
         );
         assert!(dataset.info().synthetic && dataset.info().name.contains("SYNTHETIC"));
         assert!(dataset.notice().unwrap().starts_with("SYNTHETIC DATA"));
+    }
+}
+
+/// The Hub answers, but what it redirects to does not: `auto` waits for neither that nor for a stall.
+#[test]
+fn a_redirect_to_an_address_that_never_answers_costs_no_more_than_one() {
+    let fixture = Fixture::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    for away in [
+        "http://127.0.0.1:9/".to_owned(),
+        format!("http://{}/", silent.local_addr().unwrap()),
+    ] {
+        let server = fixture.serve(move |_, _, reply| {
+            let mut headers = reply.headers;
+            headers.push(("Location", away.clone()));
+            Reply {
+                headers,
+                ..Reply::status(302)
+            }
+        });
+        let mut options = fixture.options(&server.address);
+        options.dataset = DatasetName::Auto;
+        options.hub.connect_timeout = Duration::from_millis(500);
+        options.hub.stall_timeout = Duration::from_secs(60);
+        options.archive = Some(Archive {
+            url: format!("{}/a.tar.gz", server.address),
+            md5: None,
+            bytes: None,
+        });
+        let started = Instant::now();
+        let dataset = open(&options).unwrap();
+        let waited = started.elapsed();
+        assert!(waited < Duration::from_secs(4), "{waited:?}");
+        let notice = dataset.notice().unwrap();
+        let (hub, archive) = (&server.address, "official archive: http");
+        assert!(dataset.info().synthetic && notice.contains(hub) && notice.contains(archive));
     }
 }
 

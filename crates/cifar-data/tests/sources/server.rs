@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cifar_data::{Archive, Dataset, DatasetName, HubFile, HubPin, Images, Result, SourceOptions};
-use image::ImageFormat;
 use sha2::Digest;
 use tempfile::{TempDir, tempdir};
 
@@ -57,6 +56,7 @@ pub struct Request {
     pub range_start: Option<usize>,
     pub whole_range: bool,
     pub authorization: Option<String>,
+    pub accept_encoding: Option<String>,
 }
 
 pub struct Server {
@@ -85,6 +85,17 @@ impl Server {
             .unwrap()
             .iter()
             .map(|request| request.path.clone())
+            .collect()
+    }
+
+    /// Where the transfers began; probes are left out.
+    pub fn starts(&self) -> Vec<usize> {
+        self.requests
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|request| request.whole_range)
+            .filter_map(|request| request.range_start)
             .collect()
     }
 }
@@ -124,6 +135,7 @@ fn serve(
             .and_then(|range| range.split('-').next()?.parse().ok()),
         whole_range: range.as_deref().is_some_and(|range| range.ends_with('-')),
         authorization: get("authorization"),
+        accept_encoding: get("accept-encoding"),
     };
     let number = {
         let mut log = log.lock().unwrap();
@@ -173,6 +185,7 @@ fn serve(
 
 /// A data set on the server: the two files, their pins, and an empty home.
 pub struct Fixture {
+    pub dataset: DatasetName,
     pub home: TempDir,
     pub train: Arc<Vec<u8>>,
     pub test: Arc<Vec<u8>>,
@@ -182,16 +195,28 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
+        Self::of(DatasetName::Cifar10)
+    }
+
+    /// CIFAR-100 has other folders and columns than CIFAR-10.
+    pub fn of(dataset: DatasetName) -> Self {
+        let (classes, folder, label) = match dataset {
+            DatasetName::Cifar100 => (100, "cifar100", "fine_label"),
+            _ => (10, "plain_text", "label"),
+        };
         let home = tempdir().unwrap();
-        let images = (tell_tale(40, 10, 0), tell_tale(5, 10, 3));
-        let read = |name: &str, images| {
+        let images = (tell_tale(40, classes, 0), tell_tale(5, classes, 3));
+        let read = |name: &str, images: &Images| {
             let path = home.path().join(name);
-            write_parquet_images(&path, images, ImageFormat::Png);
+            let encoded: Vec<Vec<u8>> = (0..images.len())
+                .map(|i| encode(images, i, image::ImageFormat::Png))
+                .collect();
+            write_parquet(&path, &encoded, &images.labels, label, None, 4);
             Arc::new(std::fs::read(path).unwrap())
         };
         let (train, test) = (read("a", &images.0), read("b", &images.1));
         let file = |part: &str, bytes: &[u8]| HubFile {
-            path: format!("plain_text/{part}-00000-of-00001.parquet"),
+            path: format!("{folder}/{part}-00000-of-00001.parquet"),
             sha256: Some(hex(&sha2::Sha256::digest(bytes))),
         };
         let pin = HubPin {
@@ -201,6 +226,7 @@ impl Fixture {
             test: file("test", &test),
         };
         Self {
+            dataset,
             home,
             train,
             test,
@@ -210,7 +236,7 @@ impl Fixture {
     }
 
     pub fn options(&self, endpoint: &str) -> SourceOptions {
-        let mut options = sealed(DatasetName::Cifar10, &self.home.path().join("hf"));
+        let mut options = sealed(self.dataset, &self.home.path().join("hf"));
         options.offline = false;
         options.hub.endpoint = endpoint.to_owned();
         options.hub.connect_timeout = Duration::from_secs(2);
@@ -231,11 +257,12 @@ impl Fixture {
         change: impl Fn(&Request, usize, Reply) -> Reply + Send + Sync + 'static,
     ) -> Server {
         let (train, test) = (Arc::clone(&self.train), Arc::clone(&self.test));
+        let pin = self.pin.clone();
         Server::start(move |request, number| {
-            let expected = format!("/datasets/owner/tiny/resolve/{REVISION}/plain_text/");
+            let expected = format!("/datasets/owner/tiny/resolve/{REVISION}/");
             let reply = match request.path.strip_prefix(&expected) {
-                Some("train-00000-of-00001.parquet") => Reply::file(&train),
-                Some("test-00000-of-00001.parquet") => Reply::file(&test),
+                Some(path) if path == pin.train.path => Reply::file(&train),
+                Some(path) if path == pin.test.path => Reply::file(&test),
                 _ if request.path == "/cdn/train" => Reply::file(&train),
                 _ if request.path == "/cdn/test" => Reply::file(&test),
                 _ => Reply::status(404),
@@ -245,7 +272,11 @@ impl Fixture {
     }
 
     pub fn assert_whole(&self, dataset: &Dataset) {
-        assert_eq!(dataset.info().name, "CIFAR-10");
+        let name = match self.dataset {
+            DatasetName::Cifar100 => "CIFAR-100",
+            _ => "CIFAR-10",
+        };
+        assert_eq!(dataset.info().name, name);
         assert_eq!(
             dataset.info().source,
             format!("owner/tiny at revision {REVISION}")

@@ -45,7 +45,7 @@ pub fn encode(images: &Images, index: usize, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// A parquet file as the Hub's writer lays it out, `group` rows in a row group.
+/// A parquet file as the Hub's writer lays it out, `group` rows in a row group. Beside fine labels there are coarse ones.
 pub fn write_parquet(
     path: &Path,
     encoded: &[Vec<u8>],
@@ -54,9 +54,14 @@ pub fn write_parquet(
     names: Option<&[&str]>,
     group: usize,
 ) {
+    let coarse = if label == "fine_label" {
+        "optional int64 coarse_label;"
+    } else {
+        ""
+    };
     let text = format!(
         "message schema {{ optional group img {{ optional binary bytes; optional binary path (UTF8); }} \
-         optional int64 {label}; }}"
+         optional int64 {label}; {coarse} }}"
     );
     let metadata = names.map(|names| {
         let json = serde_json::json!({"info": {"features": {label: {"names": names, "_type": "ClassLabel"}}}});
@@ -88,13 +93,18 @@ pub fn write_parquet(
             .write_batch(&[], Some(&vec![1; bytes.len()]), None)
             .unwrap();
         column.close().unwrap();
-        let labels: Vec<i64> = labels.iter().map(|&label| i64::from(label)).collect();
-        let mut column = rows.next_column().unwrap().unwrap();
-        column
-            .typed::<Int64Type>()
-            .write_batch(&labels, Some(&vec![1; labels.len()]), None)
-            .unwrap();
-        column.close().unwrap();
+        let mut numbers: Vec<Vec<i64>> = vec![labels.iter().copied().map(i64::from).collect()];
+        if !coarse.is_empty() {
+            numbers.push(vec![19; labels.len()]);
+        }
+        for values in numbers {
+            let mut column = rows.next_column().unwrap().unwrap();
+            column
+                .typed::<Int64Type>()
+                .write_batch(&values, Some(&vec![1; values.len()]), None)
+                .unwrap();
+            column.close().unwrap();
+        }
         rows.close().unwrap();
     }
     writer.close().unwrap();

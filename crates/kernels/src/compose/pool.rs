@@ -28,8 +28,8 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> R
             best = Some(match best {
                 None => tap,
                 Some(best) => {
-                    let better = (tap.gt(&best)? + tap.ne(&tap)?)?; // larger, or not a number
-                    better.where_cond(&tap, &best)?
+                    let keep = (tap.le(&best)? + best.ne(&best)?)?; // as large, or not a number
+                    keep.where_cond(&best, &tap)?
                 }
             });
         }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static POISON: AtomicBool = AtomicBool::new(false);
@@ -19,7 +20,7 @@ fn poisoned() -> bool {
 /// An output of `len` values that `fill` must write completely.
 ///
 /// # Safety
-/// `fill` must write every value and read none before writing it.
+/// When `fill` returns, every value has been written.
 pub unsafe fn written(len: usize, fill: impl FnOnce(Shared<'_>)) -> Vec<f32> {
     let mut values: Vec<f32> = Vec::with_capacity(len);
     if poisoned() {
@@ -30,12 +31,14 @@ pub unsafe fn written(len: usize, fill: impl FnOnce(Shared<'_>)) -> Vec<f32> {
         len,
         life: PhantomData,
     });
-    // SAFETY: the capacity is `len` and the caller's `fill` has written every value.
+    // SAFETY: the capacity is at least `len`, and the caller's `fill` has written that many values.
     unsafe { values.set_len(len) };
     values
 }
 
 /// A buffer that several tasks write at the same time, each its own part.
+///
+/// Its memory may hold nothing yet, so parts are [`MaybeUninit`]: no reference to a value exists before the value does.
 #[derive(Clone, Copy)]
 pub struct Shared<'a> {
     start: *mut f32,
@@ -71,13 +74,23 @@ impl<'a> Shared<'a> {
     /// The values from `from` to `to`, to be written.
     ///
     /// # Safety
-    /// No other task touches this part while the slice lives, and values never written are not read.
+    /// Nothing else touches this part while the slice lives, and only values are stored in it, never
+    /// [`MaybeUninit::uninit`]: what has been written stays written.
     #[allow(clippy::mut_from_ref)]
-    pub unsafe fn part(&self, from: usize, to: usize) -> &'a mut [f32] {
+    pub unsafe fn part(&self, from: usize, to: usize) -> &'a mut [MaybeUninit<f32>] {
         assert!(from <= to && to <= self.len);
-        // SAFETY: inside the buffer by the line above; exclusive by the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), to - from) }
+        // SAFETY: `start` points to `len` allocated f32, written or not, which `MaybeUninit` allows; the part lies inside
+        // by the line above, and is exclusive for as long as it lives by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(from).cast(), to - from) }
     }
+}
+
+/// The same values, all of them written now.
+#[inline(always)]
+pub fn filled(part: &mut [MaybeUninit<f32>], value: f32) -> &mut [f32] {
+    part.fill(MaybeUninit::new(value));
+    // SAFETY: the line above wrote every value.
+    unsafe { part.assume_init_mut() }
 }
 
 /// One cache line.

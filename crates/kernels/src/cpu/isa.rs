@@ -40,6 +40,9 @@ impl std::fmt::Display for CpuFeatures {
 /// The environment variable `KERNELS_CPU` (`avx512`, `avx2` or `portable`), read once, narrows the choice; a set that
 /// the processor lacks is never used.
 ///
+/// # Panics
+/// Here, or in the first fast operator, where `KERNELS_CPU` holds anything else.
+///
 /// ```
 /// println!("CPU features: {}", kernels::cpu_features());
 /// ```
@@ -54,14 +57,22 @@ pub fn cpu_features() -> CpuFeatures {
 /// The set in use.
 pub fn isa() -> Isa {
     static USED: OnceLock<Isa> = OnceLock::new();
-    *USED.get_or_init(|| narrow(detect(), std::env::var("KERNELS_CPU").ok().as_deref()))
+    *USED.get_or_init(|| {
+        let wish = std::env::var_os("KERNELS_CPU");
+        narrow(
+            detect(),
+            wish.map(|w| w.to_string_lossy().into_owned()).as_deref(),
+        )
+    })
 }
 
 fn narrow(detected: Isa, wish: Option<&str>) -> Isa {
     match wish {
-        Some("portable") => Isa::Portable,
+        None | Some("avx512") => detected,
         Some("avx2") if detected == Isa::Avx512 => Isa::Avx2,
-        _ => detected,
+        Some("avx2") => detected,
+        Some("portable") => Isa::Portable,
+        Some(other) => panic!("KERNELS_CPU must be avx512, avx2 or portable, got {other:?}"),
     }
 }
 
@@ -137,5 +148,11 @@ mod tests {
         assert_eq!(narrow(Isa::Avx2, Some("avx512")), Isa::Avx2);
         assert_eq!(narrow(Isa::Portable, Some("avx2")), Isa::Portable);
         assert_eq!(narrow(Isa::Avx2, Some("portable")), Isa::Portable);
+    }
+
+    #[test]
+    #[should_panic(expected = "KERNELS_CPU must be avx512, avx2 or portable, got \"typo\"")]
+    fn an_unknown_set_is_refused() {
+        narrow(Isa::Avx512, Some("typo"));
     }
 }

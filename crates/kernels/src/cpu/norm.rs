@@ -3,6 +3,8 @@
 //! Rows are cut into blocks by shape alone. Within a block sums are f32 around a rough mean; blocks are combined in
 //! f64 in order (Chan, Golub and LeVeque 1979), so that a large mean costs no accuracy.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::buffer::{Shared, with_panels, written};
@@ -154,17 +156,17 @@ pub fn rectify(x: f32) -> f32 {
 }
 
 vectorised! {
-    pub fn normalise_block(x: &[f32], scale: &[f32], shift: &[f32], relu: bool, y: &mut [f32]) {
+    pub fn normalise_block(x: &[f32], scale: &[f32], shift: &[f32], relu: bool, y: &mut [MaybeUninit<f32>]) {
         let n = scale.len();
         let shift = &shift[..n];
         for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
             if relu {
                 for j in 0..n {
-                    y[j] = rectify(x[j] * scale[j] + shift[j]);
+                    y[j].write(rectify(x[j] * scale[j] + shift[j]));
                 }
             } else {
                 for j in 0..n {
-                    y[j] = x[j] * scale[j] + shift[j];
+                    y[j].write(x[j] * scale[j] + shift[j]);
                 }
             }
         }
@@ -172,17 +174,17 @@ vectorised! {
 }
 
 vectorised! {
-    pub fn normalise_add_block(x: &[f32], r: &[f32], scale: &[f32], shift: &[f32], relu: bool, y: &mut [f32]) {
+    pub fn normalise_add_block(x: &[f32], r: &[f32], scale: &[f32], shift: &[f32], relu: bool, y: &mut [MaybeUninit<f32>]) {
         let n = scale.len();
         let shift = &shift[..n];
         for ((x, r), y) in x.chunks_exact(n).zip(r.chunks_exact(n)).zip(y.chunks_exact_mut(n)) {
             if relu {
                 for j in 0..n {
-                    y[j] = rectify(x[j] * scale[j] + shift[j] + r[j]);
+                    y[j].write(rectify(x[j] * scale[j] + shift[j] + r[j]));
                 }
             } else {
                 for j in 0..n {
-                    y[j] = x[j] * scale[j] + shift[j] + r[j];
+                    y[j].write(x[j] * scale[j] + shift[j] + r[j]);
                 }
             }
         }
@@ -240,6 +242,8 @@ impl Backward<'_> {
                             // SAFETY: blocks do not overlap.
                             let g = unsafe { out.part(at.start, at.end) };
                             open_gates(&self.dy[at.clone()], y, g);
+                            // SAFETY: `open_gates` wrote all of it: dy and y are as long.
+                            let g = unsafe { g.assume_init_ref() };
                             block_sums(&self.x[at], g, self.mean, sum, product);
                         });
                 };
@@ -320,9 +324,9 @@ impl Backward<'_> {
 
 vectorised! {
     /// g = dy where y > 0, else 0.
-    pub fn open_gates(dy: &[f32], y: &[f32], g: &mut [f32]) {
+    pub fn open_gates(dy: &[f32], y: &[f32], g: &mut [MaybeUninit<f32>]) {
         for ((dy, y), g) in dy.iter().zip(y).zip(g) {
-            *g = if *y > 0.0 { *dy } else { 0.0 };
+            g.write(if *y > 0.0 { *dy } else { 0.0 });
         }
     }
 }
@@ -382,12 +386,12 @@ vectorised! {
 
 vectorised! {
     /// dx = own·g + slope·(x − mean) + constant.
-    pub fn block_input(x: &[f32], g: &[f32], mean: &[f32], own: &[f32], slope: &[f32], constant: &[f32], dx: &mut [f32]) {
+    pub fn block_input(x: &[f32], g: &[f32], mean: &[f32], own: &[f32], slope: &[f32], constant: &[f32], dx: &mut [MaybeUninit<f32>]) {
         let n = mean.len();
         let (own, slope, constant) = (&own[..n], &slope[..n], &constant[..n]);
         for ((x, g), dx) in x.chunks_exact(n).zip(g.chunks_exact(n)).zip(dx.chunks_exact_mut(n)) {
             for j in 0..n {
-                dx[j] = own[j] * g[j] + slope[j] * (x[j] - mean[j]) + constant[j];
+                dx[j].write(own[j] * g[j] + slope[j] * (x[j] - mean[j]) + constant[j]);
             }
         }
     }
@@ -395,14 +399,14 @@ vectorised! {
 
 vectorised! {
     /// [`block_input`] of g = dy where y > 0, else 0.
-    pub fn block_input_gated(x: &[f32], dy: &[f32], y: &[f32], mean: &[f32], own: &[f32], slope: &[f32], constant: &[f32], dx: &mut [f32]) {
+    pub fn block_input_gated(x: &[f32], dy: &[f32], y: &[f32], mean: &[f32], own: &[f32], slope: &[f32], constant: &[f32], dx: &mut [MaybeUninit<f32>]) {
         let n = mean.len();
         let (own, slope, constant) = (&own[..n], &slope[..n], &constant[..n]);
         let rows = x.chunks_exact(n).zip(dy.chunks_exact(n)).zip(y.chunks_exact(n)).zip(dx.chunks_exact_mut(n));
         for (((x, dy), y), dx) in rows {
             for j in 0..n {
                 let g = if y[j] > 0.0 { dy[j] } else { 0.0 };
-                dx[j] = own[j] * g + slope[j] * (x[j] - mean[j]) + constant[j];
+                dx[j].write(own[j] * g + slope[j] * (x[j] - mean[j]) + constant[j]);
             }
         }
     }

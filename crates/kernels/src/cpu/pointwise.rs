@@ -1,5 +1,7 @@
 //! The rectifier, value by value.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::buffer::{Shared, written};
@@ -23,9 +25,9 @@ pub fn relu_forward(x: &[f32]) -> Vec<f32> {
 }
 
 vectorised! {
-    pub fn rectify_all(x: &[f32], y: &mut [f32]) {
+    pub fn rectify_all(x: &[f32], y: &mut [MaybeUninit<f32>]) {
         for (x, y) in x.iter().zip(y) {
-            *y = rectify(*x);
+            y.write(rectify(*x));
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Pooling over `[N, H, W, C]`, one task per image.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
-use super::buffer::{Shared, written};
+use super::buffer::{Shared, filled, written};
 use super::isa::vectorised;
 use crate::geometry::PoolShape;
 
-/// The maximum of every window; a NaN wins.
+/// The maximum of every window; the first NaN wins.
 pub fn max_forward(s: &PoolShape, x: &[f32]) -> Vec<f32> {
     let (source, target) = (s.h * s.w * s.c, s.ho * s.wo * s.c);
     let fill = |out: Shared<'_>| {
@@ -20,14 +22,16 @@ pub fn max_forward(s: &PoolShape, x: &[f32]) -> Vec<f32> {
     unsafe { written(s.n * target, fill) }
 }
 
-/// The gradient goes to the first pixel of the window that equals the maximum.
+/// The gradient goes to the first pixel of the window that equals the maximum, or is a NaN as the maximum is.
 pub fn max_backward(s: &PoolShape, x: &[f32], y: &[f32], dy: &[f32]) -> Vec<f32> {
     let (source, target) = (s.h * s.w * s.c, s.ho * s.wo * s.c);
     let fill = |out: Shared<'_>| {
         (0..s.n).into_par_iter().for_each(|image| {
             // SAFETY: images do not overlap.
-            let dx = unsafe { out.part(image * source, (image + 1) * source) };
-            dx.fill(0.0);
+            let dx = filled(
+                unsafe { out.part(image * source, (image + 1) * source) },
+                0.0,
+            );
             let at = image * target..(image + 1) * target;
             max_image_backward(
                 s,
@@ -50,11 +54,10 @@ fn window(i: usize, len: usize, s: &PoolShape) -> std::ops::Range<usize> {
 }
 
 vectorised! {
-    pub fn max_image(s: &PoolShape, x: &[f32], y: &mut [f32]) {
+    pub fn max_image(s: &PoolShape, x: &[f32], y: &mut [MaybeUninit<f32>]) {
         for i in 0..s.ho {
             for j in 0..s.wo {
-                let y = &mut y[(i * s.wo + j) * s.c..][..s.c];
-                y.fill(f32::NEG_INFINITY);
+                let y = filled(&mut y[(i * s.wo + j) * s.c..][..s.c], f32::NEG_INFINITY);
                 for r in window(i, s.h, s) {
                     for q in window(j, s.w, s) {
                         let x = &x[(r * s.w + q) * s.c..][..s.c];
@@ -84,7 +87,7 @@ vectorised! {
                         let (x, dx) = (&x[at..][..s.c], &mut dx[at..][..s.c]);
                         for k in 0..s.c {
                             // Handed over once: what is left afterwards is nothing.
-                            let hit = x[k] == y[k];
+                            let hit = x[k] == y[k] || x[k].is_nan();
                             dx[k] += if hit { left[k] } else { 0.0 };
                             left[k] = if hit { 0.0 } else { left[k] };
                         }
@@ -110,9 +113,9 @@ pub fn mean_forward(pixels: usize, channels: usize, x: &[f32]) -> Vec<f32> {
 }
 
 vectorised! {
-    pub fn mean_image(x: &[f32], y: &mut [f32]) {
+    pub fn mean_image(x: &[f32], y: &mut [MaybeUninit<f32>]) {
         let pixels = x.len() / y.len().max(1);
-        y.fill(0.0);
+        let y = filled(y, 0.0);
         for row in x.chunks_exact(y.len()) {
             for (y, x) in y.iter_mut().zip(row) {
                 *y += *x;
@@ -134,7 +137,9 @@ pub fn mean_backward(pixels: usize, channels: usize, dy: &[f32]) -> Vec<f32> {
             let dx = unsafe { out.part(image * len, (image + 1) * len) };
             let (first, rest) = dx.split_at_mut(channels);
             let dy = &dy[image * channels..][..channels];
-            first.iter_mut().zip(dy).for_each(|(x, y)| *x = y * share);
+            for (x, y) in first.iter_mut().zip(dy) {
+                x.write(y * share);
+            }
             rest.chunks_exact_mut(channels)
                 .for_each(|row| row.copy_from_slice(first));
         });

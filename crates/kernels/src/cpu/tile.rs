@@ -158,11 +158,17 @@ impl Kernel {
                 // SAFETY: inside `out` by the asserts; exclusive by the caller's promise.
                 let to = unsafe { out.part(row + column, row + column + columns) };
                 match onto {
-                    Onto::Nothing => to.copy_from_slice(from),
-                    Onto::Sum => to.iter_mut().zip(from).for_each(|(t, f)| *t += f),
+                    Onto::Nothing => {
+                        to.write_copy_of_slice(from);
+                    }
+                    Onto::Sum => {
+                        // SAFETY: written before, by the caller's promise.
+                        let to = unsafe { to.assume_init_mut() };
+                        to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
+                    }
                     Onto::Bias(bias) => {
-                        for ((t, f), b) in to.iter_mut().zip(from).zip(bias) {
-                            *t = f + b;
+                        for ((t, f), b) in to.iter_mut().zip(from).zip(&bias[..columns]) {
+                            t.write(f + b);
                         }
                     }
                 }

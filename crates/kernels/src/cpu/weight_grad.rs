@@ -98,8 +98,7 @@ pub fn conv_backward_weight(s: &ConvShape, x: &[f32], dy: &[f32]) -> Vec<f32> {
             (0..len.div_ceil(step)).into_par_iter().for_each(|i| {
                 let (from, to) = (i * step, len.min((i + 1) * step));
                 // SAFETY: steps do not overlap.
-                let sum = unsafe { out.part(from, to) };
-                sum.copy_from_slice(&partial[from..to]);
+                let sum = unsafe { out.part(from, to) }.write_copy_of_slice(&partial[from..to]);
                 for slice in 1..slices {
                     let add = &partial[slice * len + from..slice * len + to];
                     sum.iter_mut().zip(add).for_each(|(s, a)| *s += a);

@@ -4,7 +4,9 @@ use candle_core::{DType, Device, Result, Tensor};
 use kernels::{ConvConfig, compose, conv2d, linear};
 
 use crate::oracle::Conv;
-use crate::support::{close, dot, finite_differences, generator, gradients, numbers, random, var};
+use crate::support::{
+    close, device, dot, finite_differences, generator, gradients, numbers, random, types, var,
+};
 
 #[rustfmt::skip]
 fn geometries() -> Vec<Conv> {
@@ -68,7 +70,7 @@ fn values_and_gradients_follow_the_oracle() -> Result<()> {
             );
         }
 
-        for (dtype, tolerance) in [(DType::F32, 2e-6), (DType::F64, 1e-13)] {
+        for (dtype, tolerance) in types(2e-6, 1e-13) {
             let (xv, wv) = (var(&x, &x_dims, dtype)?, var(&w, &w_dims, dtype)?);
             let bv = var(&bias, &[g.o], dtype)?;
             let fast = conv2d(&xv, &wv, Some(bv.as_tensor()), &g.cfg)?;
@@ -122,15 +124,15 @@ fn strided_and_offset_inputs_are_read_right() -> Result<()> {
     let got = gradients(&y, &dy, &[&big, &filters])?;
     let image = g.c * g.h * g.w;
     assert!(got[0][..image].iter().all(|v| *v == 0.0));
-    let device = Device::Cpu;
-    let dx = Tensor::from_vec(dx, (g.n, g.h, g.w, g.c), &device)?.permute((0, 3, 1, 2))?;
+    let cpu = Device::Cpu;
+    let dx = Tensor::from_vec(dx, (g.n, g.h, g.w, g.c), &cpu)?.permute((0, 3, 1, 2))?;
     close("strided dx", &got[0][image..], &numbers(&dx)?, 2e-6);
-    let dw = Tensor::from_vec(dw, (g.o, 3, 3, g.c), &device)?.permute((0, 3, 1, 2))?;
+    let dw = Tensor::from_vec(dw, (g.o, 3, 3, g.c), &cpu)?.permute((0, 3, 1, 2))?;
     close("strided dw", &got[1], &numbers(&dw)?, 2e-6);
 
     // A gradient that arrives strided.
     let y = conv2d(&x, &w, None, &g.cfg)?.permute((3, 1, 2, 0))?;
-    let dy_strided = Tensor::from_slice(&dy, (g.n, 5, 7, g.o), &device)?.permute((3, 1, 2, 0))?;
+    let dy_strided = Tensor::from_slice(&dy, (g.n, 5, 7, g.o), &cpu)?.permute((3, 1, 2, 0))?;
     let again = gradients(&y, &numbers(&dy_strided)?, &[&big, &filters])?;
     close("strided dy", &again[1], &got[1], 2e-6);
     Ok(())
@@ -138,7 +140,7 @@ fn strided_and_offset_inputs_are_read_right() -> Result<()> {
 
 #[test]
 fn a_frozen_operand_gets_no_gradient() -> Result<()> {
-    let x = Tensor::ones((2, 4, 4, 3), DType::F32, &Device::Cpu)?;
+    let x = Tensor::ones((2, 4, 4, 3), DType::F32, device())?;
     let w = var(&[0.5; 4 * 9 * 3], &[4, 3, 3, 3], DType::F32)?;
     let y = conv2d(&x, &w, None, &ConvConfig::default())?;
     let grads = y.sum_all()?.backward()?;

@@ -3,6 +3,7 @@
 
 mod conv;
 mod errors;
+mod half;
 mod instruction_sets;
 mod network;
 mod norm;

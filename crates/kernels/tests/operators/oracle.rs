@@ -106,12 +106,16 @@ impl Norm<'_> {
         (mean, var)
     }
 
-    pub fn forward(&self) -> Vec<f64> {
-        let c = self.gamma.len();
-        let (mean, var) = match self.fixed {
+    fn statistics(&self) -> (Vec<f64>, Vec<f64>) {
+        match self.fixed {
             Some((mean, var)) => (mean.to_vec(), var.to_vec()),
             None => self.moments(),
-        };
+        }
+    }
+
+    pub fn forward(&self) -> Vec<f64> {
+        let c = self.gamma.len();
+        let (mean, var) = self.statistics();
         let value = |(i, x): (usize, &f64)| {
             let j = i % c;
             let y = self.gamma[j] * (x - mean[j]) / (var[j] + self.eps).sqrt() + self.beta[j];
@@ -119,6 +123,39 @@ impl Norm<'_> {
             if self.relu { y.max(0.0) } else { y }
         };
         self.x.iter().enumerate().map(value).collect()
+    }
+
+    /// Gradients of x, gamma, beta and residual: the chain rule through variance and mean, as in the paper.
+    pub fn backward(&self, dy: &[f64]) -> [Vec<f64>; 4] {
+        let c = self.gamma.len();
+        let rows = (self.x.len() / c) as f64;
+        let (mean, var) = self.statistics();
+        let centred = |i: usize| self.x[i] - mean[i % c];
+        let std = |j: usize| (var[j] + self.eps).sqrt();
+        let mut g = dy.to_vec();
+        for (g, y) in g.iter_mut().zip(self.forward()) {
+            if self.relu && y <= 0.0 {
+                *g = 0.0;
+            }
+        }
+        let (mut dgamma, mut dbeta) = (vec![0.0; c], vec![0.0; c]);
+        let (mut dmean, mut dvar) = (vec![0.0; c], vec![0.0; c]);
+        for (i, g) in g.iter().enumerate() {
+            let j = i % c;
+            dgamma[j] += g * centred(i) / std(j);
+            dbeta[j] += g;
+            dmean[j] -= g * self.gamma[j] / std(j);
+            dvar[j] -= g * self.gamma[j] * centred(i) / (2.0 * std(j).powi(3));
+        }
+        let value = |i: usize| {
+            let j = i % c;
+            let own = g[i] * self.gamma[j] / std(j);
+            match self.fixed {
+                Some(_) => own,
+                None => own + dvar[j] * 2.0 * centred(i) / rows + dmean[j] / rows,
+            }
+        };
+        [(0..g.len()).map(value).collect(), dgamma, dbeta, g]
     }
 }
 
@@ -157,4 +194,35 @@ pub fn max_pool(
         }
     }
     (values, from)
+}
+
+/// Calls `f(y index, x index, share)` for every output and input of a bilinear resizing: a tent of one pixel's width
+/// around the sampled position, which stays inside the image.
+pub fn bilinear(
+    dims: [usize; 4],
+    height: usize,
+    width: usize,
+    mut f: impl FnMut(usize, usize, f64),
+) {
+    let [n, h, w, c] = dims;
+    let share = |i: usize, to: usize, a: usize, from: usize| {
+        let position = (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
+        let position = position.clamp(0.0, from as f64 - 1.0);
+        (1.0 - (position - a as f64).abs()).max(0.0)
+    };
+    for image in 0..n {
+        for i in 0..height {
+            for j in 0..width {
+                for a in 0..h {
+                    for b in 0..w {
+                        for k in 0..c {
+                            let y = ((image * height + i) * width + j) * c + k;
+                            let x = ((image * h + a) * w + b) * c + k;
+                            f(y, x, share(i, height, a, h) * share(j, width, b, w));
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! ReLU and dropout.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use kernels::{compose, dropout, relu};
 
-use crate::support::{generator, gradients, numbers, random, var};
+use crate::support::{device, generator, gradients, numbers, random, var};
 
 #[test]
 fn relu_is_flat_at_zero() -> Result<()> {
@@ -21,7 +21,7 @@ fn relu_is_flat_at_zero() -> Result<()> {
 
 #[test]
 fn dropout_keeps_the_mean_and_repeats_itself() -> Result<()> {
-    let x = Tensor::ones((100, 200), DType::F32, &Device::Cpu)?;
+    let x = Tensor::ones((100, 200), DType::F32, device())?;
     for p in [0.1, 0.5, 0.9] {
         let y = numbers(&dropout(&x, p, &mut generator(5))?)?;
         let kept = y.iter().filter(|v| **v != 0.0).count() as f64 / y.len() as f64;

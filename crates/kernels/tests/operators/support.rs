@@ -1,9 +1,37 @@
 //! Random tensors, gradients of a random weighting, and comparisons that say where they fail.
 
+use std::sync::OnceLock;
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+
+/// The environment variable that names the device under test: `cpu` (the default), `cuda` or `metal`.
+pub const DEVICE: &str = "KERNELS_TEST_DEVICE";
+
+pub fn device() -> &'static Device {
+    static CHOICE: OnceLock<Device> = OnceLock::new();
+    CHOICE.get_or_init(|| {
+        let wish = std::env::var(DEVICE).unwrap_or("cpu".into());
+        let device = match wish.as_str() {
+            "cpu" => Ok(Device::Cpu),
+            "cuda" => Device::new_cuda(0),
+            "metal" => Device::new_metal(0),
+            _ => panic!("{DEVICE} must be cpu, cuda or metal, got {wish:?}"),
+        };
+        device.unwrap_or_else(|e| panic!("{DEVICE}={wish}: {e}"))
+    })
+}
+
+/// f32 and, where the device has it, f64, each with its tolerance.
+pub fn types(single: f64, double: f64) -> Vec<(DType, f64)> {
+    let mut types = vec![(DType::F32, single)];
+    if !device().is_metal() {
+        types.push((DType::F64, double));
+    }
+    types
+}
 
 pub fn generator(seed: u64) -> ChaCha8Rng {
     kernels::poison_buffers(true);
@@ -18,14 +46,18 @@ pub fn random(rng: &mut ChaCha8Rng, count: usize) -> Vec<f64> {
 }
 
 pub fn var(values: &[f64], dims: &[usize], dtype: DType) -> Result<Var> {
+    var_on(device(), values, dims, dtype)
+}
+
+pub fn var_on(device: &Device, values: &[f64], dims: &[usize], dtype: DType) -> Result<Var> {
     let tensor = Tensor::from_slice(values, dims, &Device::Cpu)?.to_dtype(dtype)?;
-    Var::from_tensor(&tensor)
+    Var::from_tensor(&tensor.to_device(device)?)
 }
 
 /// The gradients of Σ weight·y for each variable; zeros where there is none.
 pub fn gradients(y: &Tensor, weight: &[f64], vars: &[&Var]) -> Result<Vec<Vec<f64>>> {
-    let weight = Tensor::from_slice(weight, y.shape(), y.device())?.to_dtype(y.dtype())?;
-    let grads = (y * weight)?.sum_all()?.backward()?;
+    let weight = Tensor::from_slice(weight, y.shape(), &Device::Cpu)?.to_dtype(y.dtype())?;
+    let grads = (y * weight.to_device(y.device())?)?.sum_all()?.backward()?;
     vars.iter()
         .map(|v| match grads.get(v) {
             Some(g) => {
@@ -38,6 +70,7 @@ pub fn gradients(y: &Tensor, weight: &[f64], vars: &[&Var]) -> Result<Vec<Vec<f6
 }
 
 pub fn numbers(t: &Tensor) -> Result<Vec<f64>> {
+    let t = t.to_device(&Device::Cpu)?;
     t.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
 }
 

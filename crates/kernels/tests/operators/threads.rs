@@ -1,16 +1,19 @@
 //! The partition of the work never depends on the number of threads, so neither do the bits.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use kernels::{
     Activation, ConvConfig, batch_norm_train, conv2d, global_avg_pool, linear, max_pool2d,
 };
 
-use crate::support::{generator, random, var};
+use crate::support::{generator, random, var_on};
 
 /// A small network's output and gradients, as bits.
 fn step() -> Result<Vec<Vec<u32>>> {
     let mut rng = generator(11);
-    let mut new = |dims: &[usize]| var(&random(&mut rng, dims.iter().product()), dims, DType::F32);
+    let mut new = |dims: &[usize]| {
+        let values = random(&mut rng, dims.iter().product());
+        var_on(&Device::Cpu, &values, dims, DType::F32)
+    };
     let x = new(&[24, 12, 12, 3])?;
     let vars = [
         new(&[64, 7, 7, 3])?,

@@ -233,13 +233,17 @@ impl Recipe {
                 "use 1 to 65536, and only with kind = \"mlp\"",
             )?;
         }
-        let norm = p.projection.batch_norm;
-        require(
-            "pretrain.projection.batch_norm",
-            norm,
-            !norm || p.projection.kind == ProjectionKind::Mlp,
-            "only kind = \"mlp\" has batch norm",
-        )?;
+        for (field, norm) in [
+            ("pretrain.projection.batch_norm", p.projection.batch_norm),
+            ("pretrain.projection.output_norm", p.projection.output_norm),
+        ] {
+            require(
+                field,
+                norm,
+                !norm || p.projection.kind == ProjectionKind::Mlp,
+                "only kind = \"mlp\" has batch norm",
+            )?;
+        }
         if let Some(m) = p.per_class {
             let ok = m > 0 && p.batch_size.is_multiple_of(m);
             require(

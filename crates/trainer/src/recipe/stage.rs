@@ -192,6 +192,8 @@ pub struct ProjectionRecipe {
     pub dim: usize,
     /// Batch norm inside the `mlp`.
     pub batch_norm: bool,
+    /// Batch norm of the `mlp`'s output: embeddings cannot begin near collapse.
+    pub output_norm: bool,
 }
 
 impl Default for ProjectionRecipe {
@@ -201,6 +203,7 @@ impl Default for ProjectionRecipe {
             hidden: None,
             dim: 128,
             batch_norm: false,
+            output_norm: false,
         }
     }
 }

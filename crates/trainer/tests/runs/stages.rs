@@ -209,7 +209,10 @@ fn transfer_starts_from_a_file() {
         let same = std::fs::read(run.join("transfer/encoder.safetensors")).unwrap()
             == std::fs::read(&weights).unwrap();
         assert_eq!(same, mode == "frozen", "{mode}");
-        assert!(experiment.results().unwrap().arms.contains_key("transfer"));
+        let results = experiment.results().unwrap();
+        assert!(results.arms.contains_key("transfer"));
+        let note = &results.notes[0];
+        assert!(note.contains(weights.to_str().unwrap()), "{note}");
     }
 }
 

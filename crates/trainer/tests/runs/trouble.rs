@@ -1,6 +1,10 @@
 //! What goes wrong is named: collapse, a loss that is no number, a folder in use.
 
 use crate::common::{create, dataset, recipe};
+use candle_core::Device;
+use resnet::{Arch, Parameters, ResNet, ResNetConfig, Stem};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use trainer::{Arm, Error, Event, Experiment, Options, StageId, StageKind};
 
@@ -86,5 +90,65 @@ fn batches_larger_than_the_data_are_refused_before_anything_is_written() {
         error.contains("pretrain.batch_size") && error.contains("200 images"),
         "{error}"
     );
-    assert!(!run.join("config.toml").exists());
+    assert!(!run.exists());
+}
+
+/// Random weights of the recipe's network, `width` wide.
+fn write_weights(path: &Path, width: f64, seed: u64) {
+    let config = ResNetConfig {
+        width,
+        ..ResNetConfig::new(Arch::ResNet18, Stem::ImageNet)
+    };
+    let mut parameters = Parameters::new(&Device::Cpu);
+    let mut rng = cifar_data::stream(seed, "test", &[]);
+    ResNet::new(&config, &mut parameters, &mut rng).unwrap();
+    parameters.save(path, &BTreeMap::new()).unwrap();
+}
+
+#[test]
+fn initial_weights_that_are_missing_or_do_not_fit_leave_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let wide = folder.path().join("wide.safetensors");
+    write_weights(&wide, 0.25, 0);
+    for (file, reason) in [
+        ("nowhere.safetensors", "cannot read"),
+        (wide.to_str().unwrap(), "do not fit"),
+    ] {
+        for changes in [
+            &[("model.init", file)][..],
+            &[("arms.transfer", "true"), ("transfer.init", file)],
+        ] {
+            let result = Experiment::create(&run, &recipe(changes), dataset(), Options::default());
+            let error = result.err().unwrap();
+            assert!(matches!(error, Error::Network(_)), "{error}");
+            let message = error.to_string();
+            assert!(
+                message.contains(file) && message.contains(reason),
+                "{message}"
+            );
+            assert!(!run.exists());
+        }
+        // Of an arm that is off, nobody asks.
+        create(&folder.path().join(reason), &[("transfer.init", file)]);
+    }
+}
+
+#[test]
+fn initial_weights_that_changed_since_the_run_began_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let weights = folder.path().join("w.safetensors");
+    write_weights(&weights, 0.125, 0);
+    let file = weights.to_str().unwrap();
+    let mut experiment = create(&run, &[("model.init", file)]);
+    let checksum = resnet::sha256(&weights).unwrap();
+    let record = std::fs::read_to_string(run.join("environment.json")).unwrap();
+    assert!(record.contains(&checksum), "{record}");
+    write_weights(&weights, 0.125, 1);
+    let error = experiment.run_stage(PRETRAIN).unwrap_err();
+    assert!(matches!(error, Error::ResumeMismatch { .. }), "{error}");
+    assert!(error.to_string().contains(&checksum), "{error}");
+    write_weights(&weights, 0.125, 0);
+    experiment.run_stage(PRETRAIN).unwrap();
 }

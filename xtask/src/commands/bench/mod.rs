@@ -214,7 +214,7 @@ mod tests {
     fn the_table_fits_80_columns() {
         let rates = Rates::of(vec![123_456.7]);
         let report = Report {
-            machine: "some processor, 2 threads, avx512f".into(),
+            machine: "some processor, AVX-512, 2 threads".into(),
             device: "cpu",
             network: "r50-cifar".into(),
             batch: 128,
