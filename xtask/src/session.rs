@@ -172,9 +172,6 @@ impl Session {
         let paths = self.experiment.write_report().map_err(from_trainer)?;
         let results = self.experiment.results().map_err(from_trainer)?;
         out(eval::summary_table(&results).trim_end())?;
-        if results.dataset.synthetic {
-            out("SYNTHETIC data: drawn shapes, not photographs; no figure is about CIFAR-10.")?;
-        }
         self.print_paths(&paths)?;
         Ok(results)
     }

@@ -186,14 +186,15 @@ pub struct EmbeddingMetrics {
 pub struct TrainRecord {
     /// Epochs over all stages.
     pub epochs: u64,
-    /// Images that went through a training step, each view counted.
+    /// Images that went through the encoder in training steps, each view counted; 0 where a stage read features that were
+    /// computed once.
     pub images_seen: u64,
     /// Multiply-adds spent on training steps, forward and backward.
     pub multiply_adds: u64,
     /// Seconds of training, checkpoints and validation included. Depends on the clock.
     #[serde(with = "crate::number")]
     pub seconds: f64,
-    /// `images_seen / seconds`. Depends on the clock.
+    /// `images_seen` per second of the stages that saw images. Depends on the clock.
     #[serde(with = "crate::number")]
     pub images_per_second: f64,
     /// The stages, in the order in which they ran.
@@ -207,7 +208,8 @@ pub struct StageRecord {
     pub name: String,
     /// Epochs.
     pub epochs: u64,
-    /// Images that went through a training step, each view counted.
+    /// Images that went through the encoder in training steps, each view counted; 0 where a stage read features that were
+    /// computed once.
     pub images_seen: u64,
     /// Multiply-adds spent.
     pub multiply_adds: u64,
@@ -243,6 +245,11 @@ impl TrainRecord {
         let images_seen = stages
             .iter()
             .fold(0u64, |sum, stage| sum.saturating_add(stage.images_seen));
+        let image_seconds: f64 = stages
+            .iter()
+            .filter(|stage| stage.images_seen > 0)
+            .map(|stage| stage.seconds)
+            .sum();
         TrainRecord {
             epochs: stages.iter().map(|stage| stage.epochs).sum(),
             images_seen,
@@ -250,8 +257,8 @@ impl TrainRecord {
                 .iter()
                 .fold(0u64, |sum, stage| sum.saturating_add(stage.multiply_adds)),
             seconds,
-            images_per_second: if seconds > 0.0 {
-                images_seen as f64 / seconds
+            images_per_second: if image_seconds > 0.0 {
+                images_seen as f64 / image_seconds
             } else {
                 0.0
             },

@@ -149,14 +149,20 @@ fn train_record(lab: &Experiment, arm: Arm) -> Result<TrainRecord> {
     let mut stages = Vec::new();
     for stage in plan::rests_on(lab.recipe(), arm) {
         let done: Done = files::read_json(&lab.folder.done_record(stage))?;
+        // Features that were computed once are no images seen.
+        let images = if lab.recipe().augments(stage.kind) {
+            done.images
+        } else {
+            0
+        };
         stages.push(StageRecord {
             name: stage_name(stage.kind).to_owned(),
             epochs: done.epochs as u64,
-            images_seen: done.images,
+            images_seen: images,
             multiply_adds: done.multiply_adds,
             seconds: done.seconds,
             images_per_second: if done.seconds > 0.0 {
-                done.images as f64 / done.seconds
+                images as f64 / done.seconds
             } else {
                 0.0
             },

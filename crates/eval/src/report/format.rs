@@ -85,8 +85,9 @@ pub(crate) fn duration(seconds: f64) -> String {
     })
 }
 
-/// Images per second.
+/// Images per second; nothing where no images were seen.
 pub(crate) fn rate(value: f64) -> String {
+    let value = if value == 0.0 { f64::NAN } else { value };
     with_unit(value, |value| {
         if value < 100.0 {
             format!("{value:.1}")
