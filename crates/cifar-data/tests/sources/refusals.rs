@@ -18,7 +18,9 @@ fn a_stall_ends_within_its_time_and_is_named() {
         reply
     });
     let started = Instant::now();
-    let text = message(&fixture.options(&server.address));
+    let mut options = fixture.options(&server.address);
+    options.hub.stall_timeout = Duration::from_millis(700);
+    let text = message(&options);
     assert!(
         started.elapsed() < Duration::from_secs(3),
         "{:?}",

@@ -240,7 +240,8 @@ impl Fixture {
         options.offline = false;
         options.hub.endpoint = endpoint.to_owned();
         options.hub.connect_timeout = Duration::from_secs(2);
-        options.hub.stall_timeout = Duration::from_millis(700);
+        // hf-hub waits up to 0.8 s before it takes up a broken transfer.
+        options.hub.stall_timeout = Duration::from_secs(3);
         options.hub.retries = 1;
         options.pin = Some(self.pin.clone());
         options.archive = Some(Archive {

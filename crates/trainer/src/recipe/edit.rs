@@ -58,7 +58,7 @@ impl Recipe {
         if *last == "kind"
             && let Some(section) = section_mut(&mut table, parents)
         {
-            section.retain(|key, _| !OF_ONE_KIND.iter().any(|name| key == *name));
+            section.retain(|key, _| !OF_ONE_KIND.contains(&key));
         }
         let text = value.trim();
         let candidates: Vec<Option<Value>> = match text {
