@@ -63,6 +63,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<()> {
+    kernels::check_environment().map_err(exit::bad_input)?;
     match command {
         Command::Download(flags) => commands::download::run(&flags),
         Command::Pretrain(args) => commands::pretrain::run(&args),

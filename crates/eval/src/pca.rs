@@ -179,9 +179,10 @@ fn small_gram(scores: &Tensor) -> Result<Vec<Vec<f64>>> {
             }
         }
     }
-    for i in 0..k {
-        for j in 0..i {
-            gram[j][i] = gram[i][j];
+    let lower = gram.clone();
+    for (i, row) in gram.iter_mut().enumerate() {
+        for (j, value) in row.iter_mut().enumerate().skip(i + 1) {
+            *value = lower[j][i];
         }
     }
     Ok(gram)

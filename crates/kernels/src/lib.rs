@@ -17,7 +17,7 @@ pub use allocator::CachingAllocator;
 pub use batch_norm::{Activation, BatchMoments, batch_norm_eval, batch_norm_train};
 pub use conv::conv2d;
 pub use cpu::buffer::poison_buffers;
-pub use cpu::isa::{CpuFeatures, Isa, cpu_features};
+pub use cpu::isa::{CpuFeatures, Isa, check_environment, cpu_features};
 pub use dropout::dropout;
 pub use geometry::ConvConfig;
 pub use linear::linear;

@@ -98,6 +98,7 @@ fn training_step_of(model: &Model, batch_size: usize, device: &Device) -> Result
         0.0,
         encoder.net.feature_dim(),
         10,
+        model.linear_init(),
         0,
         device,
     )?;

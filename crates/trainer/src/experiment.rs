@@ -6,14 +6,14 @@ use crate::features::FeatureSet;
 use crate::folder::{CONFIG, Done, ENVIRONMENT, RECIPE, RunFolder, read_recipe};
 use crate::journal::{Journal, JournalPosition};
 use crate::model::{Encoder, Head};
-use crate::recipe::{CheckedRecipe, HeadKind};
+use crate::recipe::{CheckedRecipe, HeadKind, TransferMode};
 use crate::speed::{Estimate, Speeds};
 use crate::splits::Splits;
 use crate::validate::ValidationImages;
 use crate::weights::{InitialWeights, initial_weights};
 use crate::{
-    Error, Event, Observer, Result, StageId, StageKind, StopFlag, evaluate, files, heads, plan,
-    pretrain, resume, speed, supervised, training_thread,
+    Arm, Error, Event, Observer, Result, StageId, StageKind, StopFlag, evaluate, files, heads,
+    plan, pretrain, resume, speed, supervised, training_thread,
 };
 use candle_core::Device;
 use cifar_data::{Dataset, DatasetInfo};
@@ -246,6 +246,13 @@ impl Experiment {
 
     /// How long the stages that are not done will take, from steps timed on a throw-away copy.
     pub fn estimate(&self) -> Result<Estimate> {
+        if self.stages().into_iter().all(|stage| self.is_done(stage)) {
+            let stages = self.stages().into_iter().map(|stage| (stage, 0.0));
+            return Ok(Estimate {
+                stages: stages.collect(),
+                total_seconds: 0.0,
+            });
+        }
         let speeds = match self.speeds {
             Some(speeds) => speeds,
             None => Speeds::measure(
@@ -292,6 +299,11 @@ impl Experiment {
                 needs: missing,
             });
         }
+        resume::same_device(
+            self.run_dir(),
+            &self.record.environment.device,
+            self.device(),
+        )?;
         if self.stop_asked() {
             return self.stopped(stage);
         }
@@ -379,10 +391,19 @@ impl Experiment {
 
     /// The encoder that a head stage or an evaluation reads. The transfer arm's start is written down first.
     pub(crate) fn frozen_encoder(&mut self, stage: StageId) -> Result<Encoder> {
-        let path = self
-            .folder
-            .frozen_encoder(plan::frozen(&self.recipe, stage));
+        let frozen = plan::frozen(&self.recipe, stage);
+        let path = self.folder.frozen_encoder(frozen);
         if !path.exists() {
+            let untrained =
+                stage.arm == Arm::Transfer && self.recipe.transfer.mode == TransferMode::Frozen;
+            if !(untrained || frozen.start) {
+                return Err(Error::Damaged {
+                    path,
+                    reason: "the encoder is missing, though its training is recorded as done"
+                        .to_owned(),
+                    remedy: "put it back, or begin a new run folder".to_owned(),
+                });
+            }
             let init = self.recipe.transfer.init.clone();
             let encoder = self.initial_encoder(&init)?;
             self.save(&path, &encoder.parameters)?;
@@ -399,6 +420,7 @@ impl Experiment {
             dropout,
             dim,
             self.dataset().classes.len(),
+            self.recipe.model.linear_init(),
             self.recipe.seed,
             self.device(),
         )

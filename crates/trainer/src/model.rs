@@ -9,8 +9,8 @@ use candle_core::{D, Device, Tensor};
 use cifar_data::stream;
 use contrastive_loss::Loss;
 use resnet::{
-    Classifier, ClassifierConfig, LoadOptions, Mode, Parameters, Projection, ProjectionConfig,
-    ResNet, ResNetConfig,
+    Classifier, ClassifierConfig, LinearInit, LoadOptions, Mode, Parameters, Projection,
+    ProjectionConfig, ResNet, ResNetConfig,
 };
 use std::path::Path;
 
@@ -91,6 +91,7 @@ impl Head {
         dropout: f64,
         dim: usize,
         classes: usize,
+        init: LinearInit,
         seed: u64,
         device: &Device,
     ) -> Result<Self> {
@@ -104,7 +105,7 @@ impl Head {
         };
         let mut parameters = Parameters::new(device);
         let mut rng = stream(seed, &format!("init: {} head", kind.name()), &[]);
-        let net = Classifier::new(&config, dim, &mut parameters, &mut rng)?;
+        let net = Classifier::with_init(&config, init, dim, &mut parameters, &mut rng)?;
         Ok(Self {
             kind,
             net,
@@ -177,7 +178,8 @@ impl Contrastive {
         let config = projection_config(&recipe.pretrain.projection, dim);
         let mut parameters = Parameters::new(device);
         let mut rng = stream(recipe.seed, "init: projection", &[]);
-        let projection = Projection::new(&config, dim, &mut parameters, &mut rng)?;
+        let init = recipe.model.linear_init();
+        let projection = Projection::with_init(&config, init, dim, &mut parameters, &mut rng)?;
         Ok(Self {
             encoder,
             projection,

@@ -1,11 +1,13 @@
 //! What is looked at before a run goes on: that it is the same run, and how far its files are to be trusted.
 
 use crate::checkpoint::Checkpoint;
+use crate::environment::device_name;
 use crate::folder::{Done, RunFolder};
 use crate::journal::JournalPosition;
 use crate::recipe::Recipe;
 use crate::weights::InitialWeights;
 use crate::{Error, Result, files, plan};
+use candle_core::Device;
 use cifar_data::DatasetInfo;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -70,6 +72,21 @@ pub(crate) fn same_data(run_dir: &Path, before: &DatasetInfo, now: &DatasetInfo)
         return differs("dataset.checksums", sums(before), sums(now));
     }
     Ok(())
+}
+
+/// Refuses to train on with another kind of device than the run began on: its numbers would be others.
+pub(crate) fn same_device(run_dir: &Path, before: &str, now: &Device) -> Result<()> {
+    let now = device_name(now);
+    let kind = |name: &str| name.split(':').next().unwrap_or_default().to_owned();
+    if kind(before) == kind(&now) {
+        return Ok(());
+    }
+    Err(Error::ResumeMismatch {
+        path: run_dir.to_owned(),
+        field: "--device".to_owned(),
+        before: before.to_owned(),
+        now,
+    })
 }
 
 /// Refuses other initial weights than the run began with.

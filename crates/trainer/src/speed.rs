@@ -58,6 +58,7 @@ impl Speeds {
                     recipe.supervised.dropout,
                     dim,
                     classes,
+                    recipe.model.linear_init(),
                     recipe.seed,
                     device,
                 )
@@ -124,6 +125,7 @@ impl Speeds {
                     recipe.head.dropout,
                     dim,
                     classes,
+                    recipe.model.linear_init(),
                     recipe.seed,
                     device,
                 )?;

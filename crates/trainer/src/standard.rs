@@ -81,6 +81,7 @@ mod tests {
     use super::*;
     use crate::recipe::HeadKind;
     use candle_core::Device;
+    use resnet::LinearInit;
 
     fn table() -> FeatureSet {
         // Three dimensions: small, large and far from 0, constant.
@@ -115,7 +116,16 @@ mod tests {
     fn the_folded_head_is_the_same_function() {
         let features = table();
         let standard = Standard::of(&features).unwrap();
-        let head = Head::new(HeadKind::Linear, 0.0, 3, 4, 1, &Device::Cpu).unwrap();
+        let head = Head::new(
+            HeadKind::Linear,
+            0.0,
+            3,
+            4,
+            LinearInit::Torch,
+            1,
+            &Device::Cpu,
+        )
+        .unwrap();
         let before = head
             .logits(&standard.apply(&features.values).unwrap())
             .unwrap();

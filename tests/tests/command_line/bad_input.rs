@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::support::{World, tiny};
+use crate::support::{World, finish, tiny};
 
 /// A command line, and what its refusal must name.
 const REFUSED: &[(&[&str], &[&str])] = &[
@@ -366,4 +366,12 @@ fn snapshot(world: &World) -> Vec<(String, Vec<u8>)> {
     }
     files.sort();
     files
+}
+
+#[test]
+fn an_unknown_instruction_set_is_refused() {
+    let world = World::new();
+    let mut command = world.command(&["doctor"]);
+    command.env("KERNELS_CPU", "sse9");
+    finish(command.spawn().expect("started")).refused(&["KERNELS_CPU", "sse9", "portable"]);
 }

@@ -39,12 +39,23 @@ fn block(results: &Results) -> String {
     format!(
         "```text\n{}\n```\n\n`{}` on {}, {} threads, {} ({}).",
         eval::summary_table(results).trim_end(),
-        results.command,
+        elsewhere(&results.command),
         environment.cpu,
         environment.threads,
         environment.simd,
         environment.os,
     )
+}
+
+/// The command without the place of the data, which is another on every machine.
+fn elsewhere(command: &str) -> String {
+    let mut words: Vec<&str> = command.split(' ').collect();
+    for index in 1..words.len() {
+        if words[index - 1] == "--data-dir" {
+            words[index] = "DIR";
+        }
+    }
+    words.join(" ")
 }
 
 /// Replaces what stands between the marks of a text file.
@@ -72,6 +83,15 @@ fn replaced(text: &str, block: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_place_of_the_data_is_left_open() {
+        assert_eq!(
+            elsewhere("cargo xtask run-all --data-dir /a/b --seed 1"),
+            "cargo xtask run-all --data-dir DIR --seed 1"
+        );
+        assert_eq!(elsewhere("cargo xtask"), "cargo xtask");
+    }
 
     #[test]
     fn only_the_text_between_the_marks_changes() {

@@ -57,22 +57,34 @@ pub fn cpu_features() -> CpuFeatures {
 /// The set in use.
 pub fn isa() -> Isa {
     static USED: OnceLock<Isa> = OnceLock::new();
-    *USED.get_or_init(|| {
-        let wish = std::env::var_os("KERNELS_CPU");
-        narrow(
-            detect(),
-            wish.map(|w| w.to_string_lossy().into_owned()).as_deref(),
-        )
-    })
+    *USED.get_or_init(|| wished().unwrap_or_else(|problem| panic!("{problem}")))
 }
 
-fn narrow(detected: Isa, wish: Option<&str>) -> Isa {
+/// Whether `KERNELS_CPU` holds something that is understood; a program that calls this first can refuse it in its own way.
+///
+/// # Errors
+/// One sentence with the value and those that are accepted.
+pub fn check_environment() -> Result<(), String> {
+    wished().map(drop)
+}
+
+fn wished() -> Result<Isa, String> {
+    let wish = std::env::var_os("KERNELS_CPU");
+    narrow(
+        detect(),
+        wish.map(|w| w.to_string_lossy().into_owned()).as_deref(),
+    )
+}
+
+fn narrow(detected: Isa, wish: Option<&str>) -> Result<Isa, String> {
     match wish {
-        None | Some("avx512") => detected,
-        Some("avx2") if detected == Isa::Avx512 => Isa::Avx2,
-        Some("avx2") => detected,
-        Some("portable") => Isa::Portable,
-        Some(other) => panic!("KERNELS_CPU must be avx512, avx2 or portable, got {other:?}"),
+        None | Some("avx512") => Ok(detected),
+        Some("avx2") if detected == Isa::Avx512 => Ok(Isa::Avx2),
+        Some("avx2") => Ok(detected),
+        Some("portable") => Ok(Isa::Portable),
+        Some(other) => Err(format!(
+            "KERNELS_CPU must be avx512, avx2 or portable, got {other:?}"
+        )),
     }
 }
 
@@ -143,16 +155,19 @@ mod tests {
 
     #[test]
     fn the_environment_only_narrows() {
-        assert_eq!(narrow(Isa::Avx512, None), Isa::Avx512);
-        assert_eq!(narrow(Isa::Avx512, Some("avx2")), Isa::Avx2);
-        assert_eq!(narrow(Isa::Avx2, Some("avx512")), Isa::Avx2);
-        assert_eq!(narrow(Isa::Portable, Some("avx2")), Isa::Portable);
-        assert_eq!(narrow(Isa::Avx2, Some("portable")), Isa::Portable);
+        assert_eq!(narrow(Isa::Avx512, None), Ok(Isa::Avx512));
+        assert_eq!(narrow(Isa::Avx512, Some("avx2")), Ok(Isa::Avx2));
+        assert_eq!(narrow(Isa::Avx2, Some("avx512")), Ok(Isa::Avx2));
+        assert_eq!(narrow(Isa::Portable, Some("avx2")), Ok(Isa::Portable));
+        assert_eq!(narrow(Isa::Avx2, Some("portable")), Ok(Isa::Portable));
     }
 
     #[test]
-    #[should_panic(expected = "KERNELS_CPU must be avx512, avx2 or portable, got \"typo\"")]
-    fn an_unknown_set_is_refused() {
-        narrow(Isa::Avx512, Some("typo"));
+    fn other_values_are_refused_with_what_is_accepted() {
+        let problem = narrow(Isa::Avx512, Some("typo")).unwrap_err();
+        assert!(
+            problem.contains("typo") && problem.contains("portable"),
+            "{problem}"
+        );
     }
 }

@@ -20,7 +20,7 @@ pub use stage::{
 
 use crate::{Error, Result};
 use cifar_data::{DatasetName, Policy};
-use resnet::{Arch, Init, Stem};
+use resnet::{Arch, Init, LinearInit, Stem};
 use serde::{Deserialize, Serialize};
 
 /// Everything that decides what a run does. See the crate's README for a commented example.
@@ -133,6 +133,16 @@ pub struct Model {
     pub zero_init_residual: bool,
     /// `random`, `hub:OWNER/NAME` or a `.safetensors` file: the weights that all arms but `transfer` start from.
     pub init: Init,
+}
+
+impl Model {
+    /// How fully connected layers on top of the encoder begin: as in the library that the architecture comes from.
+    pub(crate) fn linear_init(&self) -> LinearInit {
+        match self.arch {
+            Arch::ResNet50V2 => LinearInit::Glorot,
+            _ => LinearInit::Torch,
+        }
+    }
 }
 
 impl Default for Model {

@@ -152,3 +152,35 @@ fn initial_weights_that_changed_since_the_run_began_are_refused() {
     write_weights(&weights, 0.125, 0);
     experiment.run_stage(PRETRAIN).unwrap();
 }
+
+#[test]
+fn a_run_does_not_change_its_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    drop(create(&run, &[]));
+    let record = run.join("environment.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let elsewhere = text.replace("\"device\": \"cpu\"", "\"device\": \"cuda:0\"");
+    assert_ne!(text, elsewhere);
+    std::fs::write(&record, elsewhere).unwrap();
+    let mut experiment = Experiment::resume(&run, None, dataset(), Options::default()).unwrap();
+    let error = experiment.run_stage(PRETRAIN).unwrap_err();
+    assert!(matches!(error, Error::ResumeMismatch { .. }), "{error}");
+    assert!(error.to_string().contains("cuda:0"), "{error}");
+}
+
+#[test]
+fn an_encoder_that_was_trained_and_is_gone_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut experiment = create(&run, &[]);
+    experiment.run_stage(PRETRAIN).unwrap();
+    std::fs::remove_file(run.join("contrastive/encoder.safetensors")).unwrap();
+    let probe = StageId {
+        arm: Arm::Contrastive,
+        kind: StageKind::Probe,
+    };
+    let error = experiment.run_stage(probe).unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("encoder.safetensors"), "{error}");
+}
