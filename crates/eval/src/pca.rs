@@ -227,7 +227,7 @@ mod tests {
         for (point, expected) in map.points.iter().zip(expected) {
             assert!(
                 (point[0] - expected[0]).abs() < 1e-5
-                    && (point[1] - expected[1] as f32).abs() < 1e-5,
+                    && (point[1] - expected[1]).abs() < 1e-5,
                 "{map:?}"
             );
         }

@@ -430,7 +430,7 @@ impl Experiment {
         Ok(parameters.save(path, &BTreeMap::new())?)
     }
 
-    pub(crate) fn save_encoder(&self, arm: crate::Arm, encoder: &Encoder) -> Result<()> {
+    pub(crate) fn save_encoder(&self, arm: Arm, encoder: &Encoder) -> Result<()> {
         self.save(&self.folder.encoder(arm), &encoder.parameters)
     }
 
