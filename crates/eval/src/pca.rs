@@ -226,8 +226,7 @@ mod tests {
         let expected = [[10.0, 0.0], [-10.0, 0.0], [0.0, -1.0], [0.0, 1.0]]; // (0.8, −0.6) is the short axis's direction
         for (point, expected) in map.points.iter().zip(expected) {
             assert!(
-                (point[0] - expected[0]).abs() < 1e-5
-                    && (point[1] - expected[1]).abs() < 1e-5,
+                (point[0] - expected[0]).abs() < 1e-5 && (point[1] - expected[1]).abs() < 1e-5,
                 "{map:?}"
             );
         }
