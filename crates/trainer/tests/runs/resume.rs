@@ -20,7 +20,7 @@ const OTHERS: [(&str, &str); 13] = [
     ("supervised.accumulation", "2"),
     ("pretrain.per_class", "4"),
     ("pretrain.optimizer.kind", "lars"),
-    ("pretrain.optimizer.nesterov", "false"),
+    ("pretrain.optimizer.nesterov", "none"),
     ("pretrain.ema", "0.9"),
     ("pretrain.accumulation", "2"),
     ("pretrain.projection.batch_norm", "true"),
