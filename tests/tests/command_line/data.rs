@@ -108,9 +108,7 @@ fn a_folder_of_ones_own_images() {
         "{}",
         outcome.stderr
     );
-    let results: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(world.path("run/results.json")).expect("results"))
-            .expect("JSON");
+    let results = world.results("run");
     let data = &results["dataset"];
     assert_eq!(data["synthetic"], false);
     assert_eq!(
@@ -163,9 +161,7 @@ fn real_photographs() {
         "{}",
         outcome.stderr
     );
-    let results: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(world.path("run/results.json")).expect("results"))
-            .expect("JSON");
+    let results = world.results("run");
     assert_eq!(results["dataset"]["synthetic"], false);
     assert!(
         results["dataset"]["name"]

@@ -80,9 +80,7 @@ fn run_all_ends_with_the_table_and_the_report() {
             .starts_with("events.out.tfevents.")),
         "TensorBoard events"
     );
-    let results: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(run.join("results.json")).expect("results"))
-            .expect("JSON");
+    let results = world.results("runs/first");
     assert_eq!(results["dataset"]["synthetic"], true);
     for name in ["baseline", "contrastive", "control", "finetuned"] {
         let arm = &results["arms"][name];
@@ -147,11 +145,10 @@ fn the_number_of_threads_changes_no_bit() {
 /// `environment.threads` is the one thing that may differ.
 fn assert_same_but_for_threads(world: &World) {
     for threads in ["1", "3"] {
-        let path = world.path(threads).join("results.json");
-        let mut results: serde_json::Value =
-            serde_json::from_str(&fs::read_to_string(&path).expect("results")).expect("JSON");
+        let mut results = world.results(threads);
         results["environment"]["threads"] = 0.into();
-        fs::write(&path, results.to_string()).expect("written");
+        let path = world.path(threads).join("results.json");
+        fs::write(path, results.to_string()).expect("written");
     }
     assert_same(&world.path("1"), &world.path("3"));
 }

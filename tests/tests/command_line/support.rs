@@ -64,6 +64,12 @@ impl World {
         self.folder.path().join(name)
     }
 
+    /// `results.json` of a run.
+    pub fn results(&self, run: &str) -> serde_json::Value {
+        let text = fs::read_to_string(self.path(run).join("results.json")).expect("results");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
