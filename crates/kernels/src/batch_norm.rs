@@ -5,7 +5,8 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use crate::compose;
-use crate::cpu::{self, norm};
+use crate::cpu;
+use crate::cpu::norm::{self, Gate};
 
 /// What follows a normalisation (and its residual addition) in the same pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -178,35 +179,47 @@ impl BatchNorm {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let dy = dy.contiguous()?;
         let wants_residual = residual.is_some_and(Tensor::track_op);
-        let gradients = cpu::with_values(NAME, x, |x_values| {
-            cpu::with_values(NAME, affine, |affine| {
+        let tensor =
+            |values: Vec<f32>, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
+        cpu::with_values(NAME, x, |x_values| {
+            cpu::with_values(NAME, affine, |affine_values| {
                 cpu::with_values(NAME, y, |y| {
-                    cpu::with_values(NAME, &dy, |dy| {
-                        let backward = norm::Backward {
+                    cpu::with_values(NAME, &dy, |dy_values| {
+                        let gate = match self.act {
+                            Activation::Relu => Gate::Result(y),
+                            Activation::Identity => Gate::Open,
+                        };
+                        let mut backward = norm::Backward {
                             x: x_values,
-                            y: (self.act == Activation::Relu).then_some(y),
-                            dy,
+                            gate,
                             mean: &self.mean,
                             inv_std: &self.inv_std,
-                            gamma: &affine[..affine.len() / 2],
+                            gamma: &affine_values[..affine_values.len() / 2],
                             statistics: self.statistics,
-                            residual: wants_residual,
-                            input: x.track_op(),
                         };
-                        Ok(backward.compute())
+                        let (sums, g) = match gate {
+                            Gate::Result(_) if wants_residual => {
+                                let mut g = dy_values.to_vec();
+                                let sums = backward.close_and_sum(&mut g);
+                                backward.gate = Gate::Open;
+                                (sums, Some(g))
+                            }
+                            _ => (backward.sums(dy_values), None),
+                        };
+                        let dx = (x.track_op())
+                            .then(|| backward.input_of(&sums, g.as_deref().unwrap_or(dy_values)))
+                            .map(|dx| tensor(dx, x))
+                            .transpose()?;
+                        let dr = match (wants_residual, g) {
+                            (false, _) => None,
+                            (true, Some(g)) => Some(tensor(g, x)?),
+                            (true, None) => Some(dy.clone()), // no activation: the gradient passes as it is
+                        };
+                        Ok((dx, Some(tensor(sums.affine, affine)?), dr))
                     })
                 })
             })
-        })?;
-        let tensor =
-            |values: Vec<f32>, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
-        let dx = gradients.x.map(|dx| tensor(dx, x)).transpose()?;
-        let dr = match (wants_residual, gradients.residual) {
-            (false, _) => None,
-            (true, Some(dr)) => Some(tensor(dr, x)?),
-            (true, None) => Some(dy), // no activation: the gradient passes as it is
-        };
-        Ok((dx, Some(tensor(gradients.affine, affine)?), dr))
+        })
     }
 }
 

@@ -3,7 +3,8 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use crate::compose;
-use crate::cpu::{self, gather, norm, weight_grad};
+use crate::cpu::gather::{self, Finish};
+use crate::cpu::{self, norm, weight_grad};
 use crate::geometry::{ConvConfig, ConvShape};
 
 /// Two-dimensional convolution (cross-correlation, as every deep-learning library has it).
@@ -54,7 +55,11 @@ const NAME: &str = "conv2d";
 impl Conv2d {
     fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> (CpuStorage, Shape) {
         let ConvShape { n, ho, wo, o, .. } = self.0;
-        let y = gather::conv_forward(&self.0, x, w, bias);
+        let finish = Finish {
+            bias,
+            ..Finish::NONE
+        };
+        let y = gather::conv_forward(&self.0, x, w, finish);
         (CpuStorage::F32(y), (n, ho, wo, o).into())
     }
 
@@ -68,8 +73,9 @@ impl Conv2d {
         let dy = dy.contiguous()?;
         cpu::with_values(NAME, &dy, |dy| {
             let dx = if x.track_op() {
-                let dx =
-                    cpu::with_values(NAME, w, |w| Ok(gather::conv_backward_input(&self.0, dy, w)))?;
+                let dx = cpu::with_values(NAME, w, |w| {
+                    Ok(gather::conv_backward_input(&self.0, dy, w, None))
+                })?;
                 Some(Tensor::from_vec(dx, x.shape(), x.device())?)
             } else {
                 None

@@ -79,7 +79,7 @@ impl CustomOp1 for MeanPool {
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let dx = cpu::with_values("global_avg_pool", &dy.contiguous()?, |dy| {
-            Ok(pool::mean_backward(self.pixels, self.channels, dy))
+            Ok(pool::mean_backward::<f32>(self.pixels, self.channels, dy))
         })?;
         Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
     }

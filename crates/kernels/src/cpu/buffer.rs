@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::value::Value;
+
 static POISON: AtomicBool = AtomicBool::new(false);
 
 /// Fills outputs and scratch space with NaN before they are written, so that a test sees what a kernel forgot.
@@ -21,10 +23,10 @@ fn poisoned() -> bool {
 ///
 /// # Safety
 /// When `fill` returns, every value has been written.
-pub unsafe fn written(len: usize, fill: impl FnOnce(Shared<'_>)) -> Vec<f32> {
-    let mut values: Vec<f32> = Vec::with_capacity(len);
+pub unsafe fn written<T: Value>(len: usize, fill: impl FnOnce(Shared<'_, T>)) -> Vec<T> {
+    let mut values: Vec<T> = Vec::with_capacity(len);
     if poisoned() {
-        values.resize(len, f32::NAN);
+        values.resize(len, T::NAN);
     }
     fill(Shared {
         start: values.as_mut_ptr(),
@@ -40,20 +42,20 @@ pub unsafe fn written(len: usize, fill: impl FnOnce(Shared<'_>)) -> Vec<f32> {
 ///
 /// Its memory may hold nothing yet, so parts are [`MaybeUninit`]: no reference to a value exists before the value does.
 #[derive(Clone, Copy)]
-pub struct Shared<'a> {
-    start: *mut f32,
+pub struct Shared<'a, T> {
+    start: *mut T,
     len: usize,
-    life: PhantomData<&'a mut [f32]>,
+    life: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: a plain pointer to memory that outlives 'a; who derives references from it promises that they are disjoint.
-unsafe impl Send for Shared<'_> {}
+unsafe impl<T: Send> Send for Shared<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared<'_> {}
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
-impl<'a> Shared<'a> {
+impl<'a, T> Shared<'a, T> {
     /// Shares a slice.
-    pub fn new(values: &'a mut [f32]) -> Self {
+    pub fn new(values: &'a mut [T]) -> Self {
         Self {
             start: values.as_mut_ptr(),
             len: values.len(),
@@ -67,7 +69,7 @@ impl<'a> Shared<'a> {
     }
 
     /// The address of the first value.
-    pub fn as_ptr(&self) -> *mut f32 {
+    pub fn as_ptr(&self) -> *mut T {
         self.start
     }
 
@@ -77,9 +79,9 @@ impl<'a> Shared<'a> {
     /// Nothing else touches this part while the slice lives, and only values are stored in it, never
     /// [`MaybeUninit::uninit`]: what has been written stays written.
     #[allow(clippy::mut_from_ref)]
-    pub unsafe fn part(&self, from: usize, to: usize) -> &'a mut [MaybeUninit<f32>] {
+    pub unsafe fn part(&self, from: usize, to: usize) -> &'a mut [MaybeUninit<T>] {
         assert!(from <= to && to <= self.len);
-        // SAFETY: `start` points to `len` allocated f32, written or not, which `MaybeUninit` allows; the part lies inside
+        // SAFETY: `start` points to `len` allocated values, written or not, which `MaybeUninit` allows; the part lies inside
         // by the line above, and is exclusive for as long as it lives by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(from).cast(), to - from) }
     }
@@ -87,7 +89,7 @@ impl<'a> Shared<'a> {
 
 /// The same values, all of them written now.
 #[inline(always)]
-pub fn filled(part: &mut [MaybeUninit<f32>], value: f32) -> &mut [f32] {
+pub fn filled<T: Copy>(part: &mut [MaybeUninit<T>], value: T) -> &mut [T] {
     part.fill(MaybeUninit::new(value));
     // SAFETY: the line above wrote every value.
     unsafe { part.assume_init_mut() }
@@ -104,20 +106,37 @@ pub struct Scratch(Vec<Line>);
 
 impl Scratch {
     /// The first `len` values; grows as needed and never shrinks.
-    pub fn get(&mut self, len: usize) -> &mut [f32] {
-        let lines = len.div_ceil(16);
+    pub fn get<T: Plain>(&mut self, len: usize) -> &mut [T] {
+        let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
         if self.0.len() < lines {
             self.0.clear(); // nothing of the old contents needs copying
             self.0.resize(lines, Line([0.0; 16]));
         }
-        // SAFETY: `Line` is exactly sixteen f32 in C layout, and `lines · 16 ≥ len` of them are initialised.
-        let values =
-            unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast::<f32>(), len) };
         if poisoned() {
-            values.fill(f32::NAN);
+            self.0.fill(Line([f32::from_bits(u32::MAX); 16])); // NaN as bf16 too
         }
-        values
+        // SAFETY: the lines hold at least that many bytes, aligned to 64 and initialised, and any bytes are a `T`.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast::<T>(), len) }
     }
+}
+
+/// Types for which any bytes are a value, and which a cache line aligns.
+///
+/// # Safety
+/// Both hold.
+pub unsafe trait Plain: Copy {}
+// SAFETY: numbers of 2 and 4 bytes.
+unsafe impl Plain for f32 {}
+// SAFETY: as above.
+unsafe impl Plain for u32 {}
+// SAFETY: a u16 by another name.
+unsafe impl Plain for half::bf16 {}
+
+/// Values as units of 32 bits: one f32, or two bf16.
+pub fn units<T: Value>(values: &[T]) -> &[u32] {
+    assert!(values.as_ptr().cast::<u32>().is_aligned());
+    // SAFETY: `Value` is f32 or bf16, whose bytes are numbers; the address is aligned and the length rounded down.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len() / T::PER_UNIT) }
 }
 
 /// The scratch buffers of one thread, by purpose.
@@ -127,6 +146,8 @@ pub struct Workspace {
     pub a: Scratch,
     /// Panels of the vector operand.
     pub b: Scratch,
+    /// Sums that are not yet stored.
+    pub c: Scratch,
 }
 
 thread_local! {
@@ -140,7 +161,7 @@ pub fn with_workspace<T>(f: impl FnOnce(&mut Workspace) -> T) -> T {
 }
 
 /// Calls `f` with `len` values of scratch space that its parallel tasks may share.
-pub fn with_panels<T>(len: usize, f: impl FnOnce(&mut [f32]) -> T) -> T {
+pub fn with_panels<V: Plain, T>(len: usize, f: impl FnOnce(&mut [V]) -> T) -> T {
     // Taken out rather than borrowed: while `f` waits for its tasks, this thread may pick up another operator's.
     let mut scratch = PANELS.with(RefCell::take);
     let result = f(scratch.get(len));

@@ -1,29 +1,57 @@
 //! Matrix products over gathered rows: a convolution's output, and its input gradient.
 //!
 //! ```text
-//! target[pixel, j] = bias[j] + Σ_taps Σ_k source[pixel + tap, k] · weight[tap, k, j]
+//! target[pixel, j] = act(bias[j] + Σ_taps Σ_k source[pixel + tap, k] · weight[tap, k, j] + residual[pixel, j])
 //! ```
 //!
 //! The weights are packed once per call into panels of `NR` columns; each task copies the rows it needs, chunk by
 //! chunk, next to each other and multiplies them tile by tile. No im2col matrix is ever formed, and taps that lie in
-//! the padding are never multiplied (see [`super::plan`]).
+//! the padding are never multiplied (see [`super::plan`]). Plain f32 sums go straight to their place; all others wait in
+//! a panel of the task until they are complete, and are finished and rounded once.
+
+use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::buffer::{Shared, Workspace, with_panels, with_workspace, written};
+use super::buffer::{Scratch, Shared, Workspace, units, with_panels, with_workspace, written};
+use super::isa::vectorised;
+use super::norm::rectify;
 use super::plan::{self, Class, Segment};
-use super::tile::{A_PITCH, KC, Kernel, MAX_MR, MAX_NR, Onto, Run, Side};
+use super::tile::{A_PITCH, KC, Kernel, MAX_NR, MAX_ROWS, Onto, Run, Side};
 use super::transpose::transpose;
+use super::value::{Value, unit};
 use crate::geometry::ConvShape;
 
-/// Most rows that one task packs at a time; a multiple of nothing in particular, ten tiles of AVX-512.
-const BLOCK_ROWS: usize = 140;
 /// Tasks to aim for: enough for a big machine, few enough to keep packing cheap. Never the number of threads: the
 /// partition must not depend on it.
 const TASKS: usize = 16;
+/// Rows that a tiled kernel may read beyond those of its block.
+const SPARE_ROWS: usize = 32;
+/// Units that a tiled kernel may read beyond a panel.
+const SPARE_STEPS: usize = 16;
 
-/// `y = conv(x, w) + bias`; `x: [N, H, W, C]`, `w: [O, kh, kw, C/g]`, `y: [N, H', W', O]`.
-pub fn conv_forward(s: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+/// What happens to a complete sum before it is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Finish<'a, T> {
+    /// Added, one value per output channel.
+    pub bias: Option<&'a [f32]>,
+    /// Added, one value per output value.
+    pub residual: Option<&'a [T]>,
+    /// Whether negative sums become 0.
+    pub relu: bool,
+}
+
+impl<T> Finish<'_, T> {
+    /// Nothing happens.
+    pub const NONE: Self = Self {
+        bias: None,
+        residual: None,
+        relu: false,
+    };
+}
+
+/// `y = act(conv(x, w) + bias + residual)`; `x: [N, H, W, C]`, `w: [O, kh, kw, C/g]`, `y: [N, H', W', O]`.
+pub fn conv_forward<T: Value>(s: &ConvShape, x: &[T], w: &[f32], finish: Finish<'_, T>) -> Vec<T> {
     let groups = s.cfg.groups;
     let (ck, og) = (s.c / groups, s.o / groups);
     let job = Job {
@@ -36,20 +64,33 @@ pub fn conv_forward(s: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>) -
         depth: ck,
         columns: og,
         taps: s.kh * s.kw,
-        bias,
+        finish,
+        onto: false,
     };
-    job.compute(|group, panel, tap, width, to| {
-        // w[o, tap, c] to panel[c, o]
+    let pitch = s.kh * s.kw * ck;
+    job.compute(None, |strip, group, panel, tap, width, to| {
+        // w[o, tap, c] to panel[c, o]: units first, then rows become columns.
         let first = panel * width;
         let rows = width.min(og - first);
-        let pitch = s.kh * s.kw * ck;
-        let from = &w[(group * og + first) * pitch + tap * ck..];
-        transpose(from, pitch, rows, ck, width, to);
+        let steps = ck.div_ceil(T::PER_UNIT);
+        let strip = strip.get(rows * steps);
+        unit_rows::<T>(
+            &w[(group * og + first) * pitch + tap * ck..],
+            pitch,
+            ck,
+            strip,
+        );
+        transpose(strip, steps, rows, steps, width, to);
     })
 }
 
-/// `dx` from `dy`: `dx[q, c] = Σ_taps Σ_o dy[q − tap, o] · w[o, tap, c]`.
-pub fn conv_backward_input(s: &ConvShape, dy: &[f32], w: &[f32]) -> Vec<f32> {
+/// `dx` from `dy`: `dx[q, c] = Σ_taps Σ_o dy[q − tap, o] · w[o, tap, c]`, added to what `onto` holds.
+pub fn conv_backward_input<T: Value>(
+    s: &ConvShape,
+    dy: &[T],
+    w: &[f32],
+    onto: Option<Vec<T>>,
+) -> Vec<T> {
     let groups = s.cfg.groups;
     let (ck, og) = (s.c / groups, s.o / groups);
     let job = Job {
@@ -62,29 +103,68 @@ pub fn conv_backward_input(s: &ConvShape, dy: &[f32], w: &[f32]) -> Vec<f32> {
         depth: og,
         columns: ck,
         taps: s.kh * s.kw,
-        bias: None,
+        finish: Finish::NONE,
+        onto: onto.is_some(),
     };
-    job.compute(|group, panel, tap, width, to| {
+    let pitch = s.kh * s.kw * ck;
+    job.compute(onto, |_, group, panel, tap, width, to| {
         // w[o, tap, c] to panel[o, c]
         let first = panel * width;
         let columns = width.min(ck - first);
-        for (o, to) in to.chunks_exact_mut(width).enumerate() {
-            let from = ((group * og + o) * s.kh * s.kw + tap) * ck + first;
-            if columns == MAX_NR {
-                to.copy_from_slice(&w[from..from + MAX_NR]); // a constant length: two vectors
-            } else {
-                to[..columns].copy_from_slice(&w[from..from + columns]);
-                to[columns..].fill(0.0);
-            }
-        }
+        let from = &w[group * og * pitch + tap * ck + first..];
+        unit_columns::<T>(from, pitch, columns, og, width, to);
     })
 }
 
+vectorised! {
+    /// Rows of `steps.len()/rows` units from rows of `depth` values that lie `pitch` apart.
+    pub fn unit_rows<T: Value>(from: &[f32], pitch: usize, depth: usize, to: &mut [u32]) {
+        let steps = depth.div_ceil(T::PER_UNIT);
+        for (i, to) in to.chunks_exact_mut(steps).enumerate() {
+            let from = &from[i * pitch..][..depth];
+            if T::PER_UNIT == 1 {
+                f32::interleave(from, None, to);
+            } else {
+                let pairs = from.chunks_exact(2);
+                if let [last] = pairs.remainder() {
+                    to[steps - 1] = unit::<T>(*last, 0.0);
+                }
+                for (to, pair) in to.iter_mut().zip(pairs) {
+                    *to = unit::<T>(pair[0], pair[1]);
+                }
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// `to[k · width + j]`: the unit of rows `PER_UNIT · k …` at column j; columns from `columns` to `width` become 0.
+    pub fn unit_columns<T: Value>(from: &[f32], pitch: usize, columns: usize, depth: usize, width: usize, to: &mut [u32]) {
+        let steps = depth.div_ceil(T::PER_UNIT);
+        for (k, to) in to.chunks_exact_mut(width).take(steps).enumerate() {
+            let low = &from[T::PER_UNIT * k * pitch..][..columns];
+            if T::PER_UNIT == 1 {
+                f32::interleave(low, None, to);
+            } else if 2 * k + 1 < depth {
+                let high = &from[(2 * k + 1) * pitch..][..columns];
+                for ((to, low), high) in to.iter_mut().zip(low).zip(high) {
+                    *to = unit::<T>(*low, *high);
+                }
+            } else {
+                for (to, low) in to.iter_mut().zip(low) {
+                    *to = unit::<T>(*low, 0.0);
+                }
+            }
+            to[columns..].fill(0);
+        }
+    }
+}
+
 /// One product: sizes of both tensors, and what to gather.
-struct Job<'a> {
+struct Job<'a, T> {
     classes: Vec<Class>,
     images: usize,
-    source: &'a [f32],
+    source: &'a [T],
     source_image: usize,
     target_image: usize,
     groups: usize,
@@ -93,12 +173,36 @@ struct Job<'a> {
     /// Target channels of a group.
     columns: usize,
     taps: usize,
-    bias: Option<&'a [f32]>,
+    finish: Finish<'a, T>,
+    /// Whether the sums are added to what is there.
+    onto: bool,
+}
+
+/// A class with its taps cut into chunks.
+struct Plan<'a> {
+    class: &'a Class,
+    chunks: Vec<Chunk>,
+}
+
+/// At most [`KC`] units of a packed row.
+#[derive(Default)]
+struct Chunk {
+    pieces: Vec<Piece>,
+    runs: Vec<Run>,
+    /// Units in use.
+    fill: usize,
+}
+
+/// Part of one chunk: `len` source values from `offset` (relative to the pixel).
+struct Piece {
+    offset: isize,
+    len: usize,
+    run: Run,
 }
 
 /// Rows `from..to` of a class, panels `first..last` of a group.
 struct Task<'a> {
-    class: &'a Class,
+    plan: &'a Plan<'a>,
     group: usize,
     from: usize,
     to: usize,
@@ -106,69 +210,99 @@ struct Task<'a> {
     last: usize,
 }
 
-/// Part of one chunk: `run.len` source values from `offset` (relative to the pixel).
-struct Piece {
-    offset: isize,
-    run: Run,
+/// The packed weights.
+struct Panels<'a> {
+    packed: &'a [u32],
+    /// Panels of a group.
+    count: usize,
+    /// Units of one.
+    len: usize,
 }
 
-impl Job<'_> {
-    /// `pack(group, panel, tap, width, to)` writes one tap of one panel: `depth` rows of `width` columns.
-    fn compute(&self, pack: impl Fn(usize, usize, usize, usize, &mut [f32]) + Sync) -> Vec<f32> {
-        let kernel = Kernel::get();
-        let panels = self.columns.div_ceil(kernel.nr);
-        let panel_len = self.taps * self.depth * kernel.nr;
+impl<T: Value> Job<'_, T> {
+    /// `pack(strip, group, panel, tap, width, to)` writes one tap of one panel: `depth` rows of `width` columns.
+    fn compute(
+        &self,
+        onto: Option<Vec<T>>,
+        pack: impl Fn(&mut Strip<'_>, usize, usize, usize, usize, &mut [u32]) + Sync,
+    ) -> Vec<T> {
+        let plans: Vec<Plan<'_>> = (self.classes.iter())
+            .map(|class| Plan {
+                class,
+                chunks: chunks::<T>(&class.segments, self.depth),
+            })
+            .collect();
+        let fits =
+            |chunk: &Chunk| chunk.runs.len() == 1 || chunk.runs.iter().all(|r| r.len % 16 == 0);
+        let mut kernel = Kernel::of::<T>();
+        if !plans.iter().all(|plan| plan.chunks.iter().all(fits)) {
+            kernel = kernel.untiled();
+        }
+        let steps = self.depth.div_ceil(T::PER_UNIT);
+        let count = self.columns.div_ceil(kernel.nr);
+        let len = (self.taps * steps + SPARE_STEPS) * kernel.nr;
         let used: Vec<usize> = (0..self.taps)
             .filter(|tap| {
                 let sees = |c: &Class| c.segments.iter().any(|s| s.tap == *tap);
                 self.classes.iter().any(sees)
             })
             .collect();
-        let tasks = self.tasks(panels);
-        let len = self.images * self.target_image;
+        let tasks = self.tasks(&plans, kernel, count);
 
-        with_panels(self.groups * panels * panel_len, |packed| {
-            packed
-                .par_chunks_mut(panel_len.max(1))
-                .enumerate()
-                .for_each(|(i, to)| {
+        with_panels(self.groups * count * len, |packed: &mut [u32]| {
+            packed.par_chunks_mut(len).enumerate().for_each(|(i, to)| {
+                with_workspace(|space| {
+                    let mut strip = Strip(&mut space.a);
                     for &tap in &used {
-                        let step = self.depth * kernel.nr;
-                        let to = &mut to[tap * step..(tap + 1) * step];
-                        pack(i / panels, i % panels, tap, kernel.nr, to);
+                        let to = &mut to[tap * steps * kernel.nr..][..steps * kernel.nr];
+                        pack(&mut strip, i / count, i % count, tap, kernel.nr, to);
                     }
                 });
-            let packed = &*packed;
-            let fill = |out: Shared<'_>| {
+                to[self.taps * steps * kernel.nr..].fill(0);
+            });
+            let panels = Panels { packed, count, len };
+            let fill = |out: Shared<'_, T>| {
                 tasks.par_iter().with_max_len(1).for_each(|task| {
                     with_workspace(|space| {
-                        // SAFETY: tasks differ in rows or panels, so no two touch the same values.
-                        unsafe { self.run(kernel, task, packed, space, out) }
+                        let _entered = kernel.enter();
+                        // SAFETY: tasks differ in rows or panels, so no two touch the same values; what they are added
+                        // to has been written before.
+                        unsafe { self.run(kernel, task, &panels, space, out) }
                     });
                 });
             };
-            // SAFETY: the classes hold every pixel once and the panels every channel, and the first chunk of a task
-            // overwrites.
-            unsafe { written(len, fill) }
+            match onto {
+                Some(mut values) => {
+                    assert_eq!(values.len(), self.images * self.target_image);
+                    fill(Shared::new(&mut values));
+                    values
+                }
+                // SAFETY: the classes hold every pixel once and the panels every channel, and the first chunk of a task
+                // overwrites.
+                None => unsafe { written(self.images * self.target_image, fill) },
+            }
         })
     }
 
     /// The fixed partition.
-    fn tasks(&self, panels: usize) -> Vec<Task<'_>> {
-        let rows = |class: &Class| class.spots.len() * self.images;
-        let blocks = |class: &Class| rows(class).div_ceil(BLOCK_ROWS);
-        let total: usize = self.classes.iter().map(blocks).sum::<usize>() * self.groups;
+    fn tasks<'p>(&self, plans: &'p [Plan<'p>], kernel: &Kernel, panels: usize) -> Vec<Task<'p>> {
+        let rows = |plan: &Plan<'_>| plan.class.spots.len() * self.images;
+        let blocks = |plan: &Plan<'_>| rows(plan).div_ceil(kernel.block_rows());
+        let total: usize = plans.iter().map(blocks).sum::<usize>() * self.groups;
         let parts = TASKS
             .div_ceil(total.max(1))
             .clamp(1, panels.div_ceil(2).max(1));
         let mut tasks = Vec::with_capacity(total * parts);
         for group in 0..self.groups {
-            for class in &self.classes {
-                let (rows, blocks) = (rows(class), blocks(class));
+            for plan in plans {
+                if self.onto && plan.class.segments.is_empty() {
+                    continue; // nothing to add
+                }
+                let (rows, blocks) = (rows(plan), blocks(plan));
                 for part in 0..parts {
                     for block in 0..blocks {
                         tasks.push(Task {
-                            class,
+                            plan,
                             group,
                             from: rows * block / blocks,
                             to: rows * (block + 1) / blocks,
@@ -183,19 +317,19 @@ impl Job<'_> {
     }
 
     /// # Safety
-    /// No other task touches this one's rows and panels.
+    /// No other task touches this one's rows and panels; where sums are added, all values have been written.
     unsafe fn run(
         &self,
         kernel: &Kernel,
         task: &Task<'_>,
-        packed: &[f32],
+        panels: &Panels<'_>,
         space: &mut Workspace,
-        out: Shared<'_>,
+        out: Shared<'_, T>,
     ) {
         let count = task.to - task.from;
-        let mut sources = [0isize; BLOCK_ROWS];
-        let mut targets = [0usize; BLOCK_ROWS];
-        let spots = &task.class.spots;
+        let mut sources = [0isize; MAX_ROWS];
+        let mut targets = [0usize; MAX_ROWS];
+        let spots = &task.plan.class.spots;
         for (i, row) in (task.from..task.to).enumerate() {
             let (image, spot) = (row / spots.len(), spots[row % spots.len()]);
             sources[i] =
@@ -203,100 +337,247 @@ impl Job<'_> {
             targets[i] = image * self.target_image + task.group * self.columns + spot.target;
         }
         let (sources, targets) = (&sources[..count], &targets[..count]);
-        let panels = self.columns.div_ceil(kernel.nr);
-        let panel_len = self.taps * self.depth * kernel.nr;
-        let a = space.a.get(BLOCK_ROWS * A_PITCH);
+        let mut staged = [0usize; MAX_ROWS];
+        staged
+            .iter_mut()
+            .enumerate()
+            .for_each(|(i, to)| *to = i * kernel.nr);
+
+        let plain = self.finish.residual.is_none() && !self.finish.relu;
+        let direct = T::as_f32(out).filter(|_| plain);
+        let chunks = &task.plan.chunks;
+        let stage_len = count * kernel.nr;
+        let stages = match (direct.is_some(), chunks.len()) {
+            (true, _) => 0,
+            (false, 1) => 1,
+            _ => task.last - task.first,
+        };
+        let stage = space.c.get::<f32>(stages * stage_len);
+        let a = space
+            .a
+            .get::<T>((MAX_ROWS + SPARE_ROWS) * A_PITCH * T::PER_UNIT);
         let tiles = count.div_ceil(kernel.mr);
 
         // A class without taps still runs one empty chunk, which writes the bias or zeros.
-        let chunks = chunks(&task.class.segments, self.depth);
-        for (c, pieces) in chunks.iter().enumerate() {
-            for (i, source) in sources.iter().enumerate() {
-                let to = &mut a[i * A_PITCH..][..A_PITCH];
-                for piece in pieces {
-                    let from = (source + piece.offset) as usize;
-                    to[piece.run.a..][..piece.run.len]
-                        .copy_from_slice(&self.source[from..from + piece.run.len]);
-                }
-            }
-            let runs: Vec<Run> = pieces_to_runs(pieces);
+        for (c, chunk) in chunks.iter().enumerate() {
+            chunk.pack(self.source, sources, kernel.tiled, a);
+            let a = units(a);
             for panel in task.first..task.last {
-                let b = &packed[(task.group * panels + panel) * panel_len..][..panel_len];
+                let b = &panels.packed[(task.group * panels.count + panel) * panels.len..]
+                    [..panels.len];
                 let column = panel * kernel.nr;
                 let width = kernel.nr.min(self.columns - column);
                 let mut bias = [0f32; MAX_NR];
-                let onto = match self.bias {
-                    _ if c > 0 => Onto::Sum,
-                    None => Onto::Nothing,
-                    Some(all) => {
-                        bias[..width]
-                            .copy_from_slice(&all[task.group * self.columns + column..][..width]);
-                        Onto::Bias(&bias)
+                if let Some(all) = self.finish.bias {
+                    let all = &all[task.group * self.columns + column..][..width];
+                    bias[..width].copy_from_slice(all);
+                }
+                if let Some(out) = direct {
+                    let onto = match self.finish.bias {
+                        _ if c > 0 || self.onto => Onto::Sum,
+                        None => Onto::Nothing,
+                        Some(_) => Onto::Bias(&bias),
+                    };
+                    for t in 0..tiles {
+                        let (from, to) = (count * t / tiles, count * (t + 1) / tiles);
+                        let (a, rows) = (&a[from * A_PITCH..], &targets[from..to]);
+                        // SAFETY: the caller's; the first chunk does not read the output.
+                        unsafe {
+                            kernel.run(
+                                Side::Rows,
+                                &chunk.runs,
+                                a,
+                                b,
+                                out,
+                                rows,
+                                column,
+                                width,
+                                onto,
+                            );
+                        }
                     }
-                };
+                    continue;
+                }
+                let at = if stages == 1 { 0 } else { panel - task.first };
+                let stage = &mut stage[at * stage_len..][..stage_len];
+                let onto = if c == 0 { Onto::Nothing } else { Onto::Sum };
                 for t in 0..tiles {
                     let (from, to) = (count * t / tiles, count * (t + 1) / tiles);
-                    debug_assert!(to - from <= MAX_MR);
-                    let a = &a[from * A_PITCH..];
-                    let rows = &targets[from..to];
-                    // SAFETY: the caller's; the first chunk does not read the output.
-                    unsafe { kernel.run(Side::Rows, &runs, a, b, out, rows, column, width, onto) };
+                    let (a, rows) = (&a[from * A_PITCH..], &staged[from..to]);
+                    let stage = Shared::new(stage);
+                    // SAFETY: the stage is this task's; the first chunk does not read it.
+                    unsafe {
+                        kernel.run(
+                            Side::Rows,
+                            &chunk.runs,
+                            a,
+                            b,
+                            stage,
+                            rows,
+                            0,
+                            kernel.nr,
+                            onto,
+                        );
+                    }
+                }
+                if c + 1 == chunks.len() {
+                    // SAFETY: the caller's.
+                    unsafe { self.store(stage, kernel.nr, &bias[..width], targets, column, out) };
+                }
+            }
+        }
+    }
+
+    /// Finishes the sums of one panel.
+    ///
+    /// # Safety
+    /// No other task touches these rows and columns; where sums are added, they have been written.
+    unsafe fn store(
+        &self,
+        sums: &[f32],
+        nr: usize,
+        bias: &[f32],
+        targets: &[usize],
+        column: usize,
+        out: Shared<'_, T>,
+    ) {
+        // SAFETY: the caller's; targets are distinct, so the parts do not overlap.
+        let row =
+            |target: usize| unsafe { out.part(target + column, target + column + bias.len()) };
+        if self.onto {
+            // SAFETY: written before, by the caller's promise.
+            let rows: Rows<'_, T> = targets
+                .iter()
+                .map(|&t| unsafe { row(t).assume_init_mut() })
+                .collect();
+            add_panel(sums, nr, rows);
+        } else {
+            let rows: NewRows<'_, T> = targets.iter().map(|&t| row(t)).collect();
+            let residual = self.finish.residual.map(|all| {
+                let at = |&target: &usize| &all[target + column..][..bias.len()];
+                targets.iter().map(at).collect::<Vec<_>>()
+            });
+            store_panel(sums, nr, bias, residual.as_deref(), self.finish.relu, rows);
+        }
+    }
+}
+
+type Rows<'a, T> = Vec<&'a mut [T]>;
+type NewRows<'a, T> = Vec<&'a mut [MaybeUninit<T>]>;
+
+vectorised! {
+    /// `rows = act(sums + bias + residual)`
+    pub fn store_panel<T: Value>(sums: &[f32], nr: usize, bias: &[f32], residual: Option<&[&[T]]>, relu: bool, rows: NewRows<'_, T>) {
+        for (i, row) in rows.into_iter().enumerate() {
+            let sums = &sums[i * nr..][..row.len()];
+            let finish = |x: f32| if relu { rectify(x) } else { x };
+            match residual {
+                Some(residual) => {
+                    for (((to, x), b), r) in row.iter_mut().zip(sums).zip(bias).zip(residual[i]) {
+                        to.write(T::of(finish(x + b + r.get())));
+                    }
+                }
+                None => {
+                    for ((to, x), b) in row.iter_mut().zip(sums).zip(bias) {
+                        to.write(T::of(finish(x + b)));
+                    }
                 }
             }
         }
     }
 }
 
-/// Cuts the segments into chunks of at most [`KC`] k-steps.
-fn chunks(segments: &[Segment], depth: usize) -> Vec<Vec<Piece>> {
-    let mut chunks = vec![Vec::new()];
-    let mut fill = 0;
+vectorised! {
+    /// `rows += sums`
+    pub fn add_panel<T: Value>(sums: &[f32], nr: usize, rows: Rows<'_, T>) {
+        for (i, row) in rows.into_iter().enumerate() {
+            for (to, x) in row.iter_mut().zip(&sums[i * nr..]) {
+                *to = T::of(to.get() + x);
+            }
+        }
+    }
+}
+
+/// Scratch space for units on their way into a panel.
+struct Strip<'a>(&'a mut Scratch);
+
+impl Strip<'_> {
+    fn get(&mut self, len: usize) -> &mut [u32] {
+        self.0.get(len)
+    }
+}
+
+impl Chunk {
+    /// Copies the rows side by side; where tiles are multiplied, zeros follow up to a whole tile.
+    fn pack<T: Value>(&self, source: &[T], sources: &[isize], tiled: bool, a: &mut [T]) {
+        for (i, row) in sources.iter().enumerate() {
+            let to = &mut a[i * A_PITCH * T::PER_UNIT..][..A_PITCH * T::PER_UNIT];
+            for piece in &self.pieces {
+                let from = (row + piece.offset) as usize;
+                let (start, end) = (
+                    piece.run.a * T::PER_UNIT,
+                    (piece.run.a + piece.run.len) * T::PER_UNIT,
+                );
+                let (to, rest) = to[start..end].split_at_mut(piece.len);
+                to.copy_from_slice(&source[from..from + piece.len]);
+                rest.fill(T::ZERO);
+            }
+            if tiled {
+                let end = self.fill.next_multiple_of(16);
+                to[self.fill * T::PER_UNIT..end * T::PER_UNIT].fill(T::ZERO);
+            }
+        }
+    }
+}
+
+/// Cuts the segments into chunks of at most [`KC`] units.
+fn chunks<T: Value>(segments: &[Segment], depth: usize) -> Vec<Chunk> {
+    let steps = depth.div_ceil(T::PER_UNIT);
+    let mut chunks = vec![Chunk::default()];
     for segment in segments {
-        let mut done = 0;
-        while done < depth {
-            if fill == KC {
-                chunks.push(Vec::new());
-                fill = 0;
-            }
+        let mut done = 0; // units of this tap
+        while done < steps {
+            let fill = chunks[chunks.len() - 1].fill;
             // A tap that fits into a chunk is not torn apart.
-            if fill > 0 && depth <= KC && fill + depth > KC {
-                chunks.push(Vec::new());
-                fill = 0;
+            if fill == KC || (fill > 0 && steps <= KC && fill + steps > KC) {
+                chunks.push(Chunk::default());
+                continue;
             }
-            let len = (depth - done).min(KC - fill);
+            let len = (steps - done).min(KC - fill);
             let piece = Piece {
-                offset: segment.offset + done as isize,
+                offset: segment.offset + (done * T::PER_UNIT) as isize,
+                len: (len * T::PER_UNIT).min(depth - done * T::PER_UNIT),
                 run: Run {
                     a: fill,
-                    b: segment.tap * depth + done,
+                    b: segment.tap * steps + done,
                     len,
                 },
             };
-            let pieces = chunks.last_mut().expect("starts with one chunk");
-            match pieces.last_mut() {
-                Some(last) if joins(last, &piece) => last.run.len += len,
-                _ => pieces.push(piece),
+            let last = chunks.len() - 1;
+            let chunk = &mut chunks[last];
+            match chunk.runs.last_mut() {
+                Some(run) if run.b + run.len == piece.run.b => run.len += len,
+                _ => chunk.runs.push(piece.run),
             }
-            fill += len;
+            match chunk.pieces.last_mut() {
+                Some(last) if last.joins::<T>(&piece) => {
+                    last.run.len += len;
+                    last.len += piece.len;
+                }
+                _ => chunk.pieces.push(piece),
+            }
+            chunk.fill += len;
             done += len;
         }
     }
     chunks
 }
 
-/// Whether `next` continues `last` in the source and in the panel.
-fn joins(last: &Piece, next: &Piece) -> bool {
-    last.offset + last.run.len as isize == next.offset && last.run.b + last.run.len == next.run.b
-}
-
-/// The runs of a chunk, joined where the panel continues though the source does not.
-fn pieces_to_runs(pieces: &[Piece]) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        match runs.last_mut() {
-            Some(last) if last.b + last.len == piece.run.b => last.len += piece.run.len,
-            _ => runs.push(piece.run),
-        }
+impl Piece {
+    /// Whether `next` continues this piece in the source and in the panel.
+    fn joins<T: Value>(&self, next: &Piece) -> bool {
+        self.len == self.run.len * T::PER_UNIT
+            && self.offset + self.len as isize == next.offset
+            && self.run.b + self.run.len == next.run.b
     }
-    runs
 }

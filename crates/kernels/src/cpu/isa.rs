@@ -2,15 +2,40 @@
 
 use std::sync::OnceLock;
 
-/// The instruction sets with kernels of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The instruction sets with kernels of their own, each wider than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
-    /// 16 lanes, 32 registers (x86-64 with AVX-512F, VL, BW and DQ).
-    Avx512,
-    /// 8 lanes, 16 registers (x86-64 with AVX2 and FMA).
-    Avx2,
     /// Plain Rust; the compiler uses what the target guarantees (NEON on aarch64, SSE2 on x86-64).
     Portable,
+    /// 8 lanes, 16 registers (x86-64 with AVX2 and FMA).
+    Avx2,
+    /// 16 lanes, 32 registers (x86-64 with AVX-512F, VL, BW and DQ).
+    Avx512,
+    /// The same, and products of bf16 pairs (AVX512-BF16).
+    Avx512Bf16,
+    /// The same, and bf16 products of whole tiles (AMX-TILE and AMX-BF16, Linux).
+    Amx,
+}
+
+impl Isa {
+    const ALL: [Self; 5] = [
+        Self::Portable,
+        Self::Avx2,
+        Self::Avx512,
+        Self::Avx512Bf16,
+        Self::Amx,
+    ];
+
+    /// As `KERNELS_CPU` names it.
+    fn wish(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512bf16",
+            Self::Amx => "amx",
+        }
+    }
 }
 
 /// What the kernels found and use on this machine; `Display` gives one line for a report.
@@ -37,7 +62,7 @@ impl std::fmt::Display for CpuFeatures {
 
 /// The instruction sets found and used, and the number of threads.
 ///
-/// The environment variable `KERNELS_CPU` (`avx512`, `avx2` or `portable`), read once, narrows the choice; a set that
+/// The environment variable `KERNELS_CPU` (`amx`, `avx512bf16`, `avx512`, `avx2` or `portable`), read once, narrows the choice; a set that
 /// the processor lacks is never used.
 ///
 /// # Panics
@@ -77,13 +102,13 @@ fn wished() -> Result<Isa, String> {
 }
 
 fn narrow(detected: Isa, wish: Option<&str>) -> Result<Isa, String> {
-    match wish {
-        None | Some("avx512") => Ok(detected),
-        Some("avx2") if detected == Isa::Avx512 => Ok(Isa::Avx2),
-        Some("avx2") => Ok(detected),
-        Some("portable") => Ok(Isa::Portable),
-        Some(other) => Err(format!(
-            "KERNELS_CPU must be avx512, avx2 or portable, got {other:?}"
+    let Some(wish) = wish else {
+        return Ok(detected);
+    };
+    match Isa::ALL.into_iter().find(|isa| isa.wish() == wish) {
+        Some(wished) => Ok(wished.min(detected)),
+        None => Err(format!(
+            "KERNELS_CPU must be amx, avx512bf16, avx512, avx2 or portable, got {wish:?}"
         )),
     }
 }
@@ -97,7 +122,11 @@ fn detect() -> Isa {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("fma")
         {
-            return Isa::Avx512;
+            return match is_x86_feature_detected!("avx512bf16") {
+                true if super::amx::available() => Isa::Amx,
+                true => Isa::Avx512Bf16,
+                false => Isa::Avx512,
+            };
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             return Isa::Avx2;
@@ -108,6 +137,8 @@ fn detect() -> Isa {
 
 fn name(isa: Isa) -> &'static str {
     match isa {
+        Isa::Amx => "AMX, AVX-512, BF16",
+        Isa::Avx512Bf16 => "AVX-512, BF16",
         Isa::Avx512 => "AVX-512",
         Isa::Avx2 => "AVX2",
         Isa::Portable if cfg!(target_arch = "aarch64") => "portable (NEON)",
@@ -119,31 +150,33 @@ fn name(isa: Isa) -> &'static str {
 ///
 /// The body is ordinary safe Rust whose loops the compiler vectorises; there is nothing to gain from intrinsics in it.
 macro_rules! vectorised {
-    ($(#[$doc:meta])* pub fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+    ($(#[$doc:meta])* pub fn $name:ident$(<$t:ident: $bound:path>)?($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
-        pub fn $name($($arg: $ty),*) {
+        pub fn $name$(<$t: $bound>)?($($arg: $ty),*) {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn body($($arg: $ty),*) $body
+            fn body$(<$t: $bound>)?($($arg: $ty),*) $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx512($($arg: $ty),*) { body($($arg),*) }
+                fn avx512$(<$t: $bound>)?($($arg: $ty),*) { body$(::<$t>)?($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx2($($arg: $ty),*) { body($($arg),*) }
-                match $crate::cpu::isa::isa() {
+                fn avx2$(<$t: $bound>)?($($arg: $ty),*) { body$(::<$t>)?($($arg),*) }
+                let isa = $crate::cpu::isa::isa();
+                if isa >= $crate::cpu::isa::Isa::Avx512 {
                     // SAFETY: `isa` returns a set only where the processor has every feature enabled here.
-                    $crate::cpu::isa::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    return unsafe { avx512$(::<$t>)?($($arg),*) };
+                }
+                if isa == $crate::cpu::isa::Isa::Avx2 {
                     // SAFETY: as above.
-                    $crate::cpu::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::cpu::isa::Isa::Portable => {}
+                    return unsafe { avx2$(::<$t>)?($($arg),*) };
                 }
             }
-            body($($arg),*)
+            body$(::<$t>)?($($arg),*)
         }
     };
 }
@@ -155,11 +188,15 @@ mod tests {
 
     #[test]
     fn the_environment_only_narrows() {
-        assert_eq!(narrow(Isa::Avx512, None), Ok(Isa::Avx512));
-        assert_eq!(narrow(Isa::Avx512, Some("avx2")), Ok(Isa::Avx2));
-        assert_eq!(narrow(Isa::Avx2, Some("avx512")), Ok(Isa::Avx2));
-        assert_eq!(narrow(Isa::Portable, Some("avx2")), Ok(Isa::Portable));
-        assert_eq!(narrow(Isa::Avx2, Some("portable")), Ok(Isa::Portable));
+        for detected in Isa::ALL {
+            assert_eq!(narrow(detected, None), Ok(detected));
+            for wished in Isa::ALL {
+                assert_eq!(
+                    narrow(detected, Some(wished.wish())),
+                    Ok(detected.min(wished))
+                );
+            }
+        }
     }
 
     #[test]

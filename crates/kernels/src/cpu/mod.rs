@@ -3,6 +3,8 @@
 //! Convolutions and dense layers are three matrix products over gathered rows ([`gather`], [`weight_grad`]) built on one
 //! register tile ([`tile`]). Work is cut into tasks by shape alone, so the bits do not depend on the number of threads.
 
+#[cfg(target_arch = "x86_64")]
+pub mod amx;
 pub mod buffer;
 pub mod gather;
 pub mod isa;
@@ -12,6 +14,7 @@ pub mod pointwise;
 pub mod pool;
 pub mod tile;
 pub mod transpose;
+pub mod value;
 pub mod weight_grad;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Tensor, bail};

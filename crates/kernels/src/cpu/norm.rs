@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::buffer::{Shared, with_panels, written};
 use super::isa::vectorised;
+use super::value::Value;
 use crate::batch_norm::Activation;
 
 /// Values of one block: 128 KiB.
@@ -35,12 +36,12 @@ fn block_rows(channels: usize) -> usize {
 }
 
 /// The statistics of every channel of `x: [M, C]`.
-pub fn moments(x: &[f32], channels: usize) -> Moments {
+pub fn moments<T: Value>(x: &[T], channels: usize) -> Moments {
     let step = block_rows(channels);
     let rows = x.len() / channels;
     let blocks = rows.div_ceil(step);
     let (mut mean, mut m2) = (vec![0f64; channels], vec![0f64; channels]);
-    with_panels(blocks * 3 * channels, |partial| {
+    with_panels(blocks * 3 * channels, |partial: &mut [f32]| {
         partial
             .par_chunks_mut(3 * channels)
             .zip(x.par_chunks(step * channels))
@@ -76,7 +77,7 @@ pub fn moments(x: &[f32], channels: usize) -> Moments {
 
 vectorised! {
     /// The mean of at most 16 rows spread over the block.
-    pub fn rough_mean(x: &[f32], centre: &mut [f32]) {
+    pub fn rough_mean<T: Value>(x: &[T], centre: &mut [f32]) {
         let channels = centre.len();
         let rows = x.len() / channels;
         let samples = rows.min(16);
@@ -84,7 +85,7 @@ vectorised! {
         for i in 0..samples {
             let row = &x[i * rows / samples * channels..][..channels];
             for (c, x) in centre.iter_mut().zip(row) {
-                *c += *x;
+                *c += x.get();
             }
         }
         let share = 1.0 / samples as f32;
@@ -94,7 +95,7 @@ vectorised! {
 
 vectorised! {
     /// Σ (x − centre) and Σ (x − centre)² over the rows.
-    pub fn block_moments(x: &[f32], centre: &[f32], sum: &mut [f32], square: &mut [f32]) {
+    pub fn block_moments<T: Value>(x: &[T], centre: &[f32], sum: &mut [f32], square: &mut [f32]) {
         let n = centre.len();
         let (sum, square) = (&mut sum[..n], &mut square[..n]);
         sum.fill(0.0);
@@ -105,15 +106,15 @@ vectorised! {
             let (r1, rest) = rest.split_at(n);
             let (r2, r3) = rest.split_at(n);
             for j in 0..n {
-                let (a, b) = (r0[j] - centre[j], r1[j] - centre[j]);
-                let (c, d) = (r2[j] - centre[j], r3[j] - centre[j]);
+                let (a, b) = (r0[j].get() - centre[j], r1[j].get() - centre[j]);
+                let (c, d) = (r2[j].get() - centre[j], r3[j].get() - centre[j]);
                 sum[j] += (a + b) + (c + d);
                 square[j] += (a * a + b * b) + (c * c + d * d);
             }
         }
         for row in quads.remainder().chunks_exact(n) {
             for j in 0..n {
-                let d = row[j] - centre[j];
+                let d = row[j].get() - centre[j];
                 sum[j] += d;
                 square[j] += d * d;
             }
@@ -122,17 +123,17 @@ vectorised! {
 }
 
 /// `act(x · scale + shift + residual)`.
-pub fn normalise(
-    x: &[f32],
+pub fn normalise<T: Value>(
+    x: &[T],
     scale: &[f32],
     shift: &[f32],
-    residual: Option<&[f32]>,
+    residual: Option<&[T]>,
     act: Activation,
-) -> Vec<f32> {
+) -> Vec<T> {
     let channels = scale.len();
     let step = block_rows(channels) * channels;
     let relu = act == Activation::Relu;
-    let fill = |out: Shared<'_>| {
+    let fill = |out: Shared<'_, T>| {
         x.par_chunks(step).enumerate().for_each(|(i, x)| {
             let from = i * step;
             // SAFETY: blocks do not overlap.
@@ -156,17 +157,17 @@ pub fn rectify(x: f32) -> f32 {
 }
 
 vectorised! {
-    pub fn normalise_block(x: &[f32], scale: &[f32], shift: &[f32], relu: bool, y: &mut [MaybeUninit<f32>]) {
+    pub fn normalise_block<T: Value>(x: &[T], scale: &[f32], shift: &[f32], relu: bool, y: &mut [MaybeUninit<T>]) {
         let n = scale.len();
         let shift = &shift[..n];
         for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
             if relu {
                 for j in 0..n {
-                    y[j].write(rectify(x[j] * scale[j] + shift[j]));
+                    y[j].write(T::of(rectify(x[j].get() * scale[j] + shift[j])));
                 }
             } else {
                 for j in 0..n {
-                    y[j].write(x[j] * scale[j] + shift[j]);
+                    y[j].write(T::of(x[j].get() * scale[j] + shift[j]));
                 }
             }
         }
@@ -174,95 +175,133 @@ vectorised! {
 }
 
 vectorised! {
-    pub fn normalise_add_block(x: &[f32], r: &[f32], scale: &[f32], shift: &[f32], relu: bool, y: &mut [MaybeUninit<f32>]) {
+    pub fn normalise_add_block<T: Value>(x: &[T], r: &[T], scale: &[f32], shift: &[f32], relu: bool, y: &mut [MaybeUninit<T>]) {
         let n = scale.len();
         let shift = &shift[..n];
         for ((x, r), y) in x.chunks_exact(n).zip(r.chunks_exact(n)).zip(y.chunks_exact_mut(n)) {
             if relu {
                 for j in 0..n {
-                    y[j].write(rectify(x[j] * scale[j] + shift[j] + r[j]));
+                    y[j].write(T::of(rectify(x[j].get() * scale[j] + shift[j] + r[j].get())));
                 }
             } else {
                 for j in 0..n {
-                    y[j].write(x[j] * scale[j] + shift[j] + r[j]);
+                    y[j].write(T::of(x[j].get() * scale[j] + shift[j] + r[j].get()));
                 }
             }
         }
     }
 }
 
-/// What the gradient of a normalisation needs.
-pub struct Backward<'a> {
-    pub x: &'a [f32],
-    /// The result, whose sign tells where a ReLU was open; `None` without activation.
-    pub y: Option<&'a [f32]>,
-    pub dy: &'a [f32],
+/// Where the gradient passes the activation.
+#[derive(Debug)]
+pub enum Gate<'a, T> {
+    /// Everywhere.
+    Open,
+    /// Where this result is positive.
+    Result(&'a [T]),
+    /// Where `x · scale + shift`, of which the result was made, is positive.
+    Affine(&'a [f32], &'a [f32]),
+}
+
+impl<T> Clone for Gate<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Gate<'_, T> {}
+
+impl<T> Gate<'_, T> {
+    fn block(&self, at: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::Result(y) => Self::Result(&y[at]),
+            gate => *gate,
+        }
+    }
+}
+
+/// The gradient of a normalisation. With g the gradient that passes the gate and x̂ = (x − mean)·inv_std:
+///
+/// ```text
+/// dβ = Σ g,   dγ = Σ g·x̂,   dx = γ·inv_std·(g − dβ/M − x̂·dγ/M)
+/// ```
+///
+/// where the last two terms vanish for constant statistics.
+pub struct Backward<'a, T> {
+    pub x: &'a [T],
+    pub gate: Gate<'a, T>,
     pub mean: &'a [f32],
     pub inv_std: &'a [f32],
     pub gamma: &'a [f32],
     /// Whether mean and variance depend on x.
     pub statistics: bool,
-    /// Whether to return the gradient before the normalisation separately (the residual's).
-    pub residual: bool,
-    /// Whether to compute x's gradient.
-    pub input: bool,
 }
 
-/// Gradients of a normalisation.
-pub struct Gradients {
-    pub x: Option<Vec<f32>>,
-    pub residual: Option<Vec<f32>>,
-    /// gamma's, then beta's.
+/// What the first pass over the gradient yields.
+pub struct Sums {
+    /// dγ, then dβ.
     pub affine: Vec<f32>,
+    /// `dx = own·g + slope·(x − mean) + constant`
+    own: Vec<f32>,
+    slope: Vec<f32>,
+    constant: Vec<f32>,
 }
 
-impl Backward<'_> {
-    /// With g the gradient that passes the activation and x̂ = (x − mean)·inv_std:
-    /// dβ = Σ g, dγ = Σ g·x̂, dx = γ·inv_std·(g − dβ/M − x̂·dγ/M), where the last two vanish for constant statistics.
-    pub fn compute(&self) -> Gradients {
+impl<T: Value> Backward<'_, T> {
+    fn step(&self) -> usize {
+        block_rows(self.gamma.len()) * self.gamma.len()
+    }
+
+    /// The sums over g.
+    pub fn sums(&self, dy: &[T]) -> Sums {
+        let step = self.step();
+        self.combine(|partial| {
+            partial
+                .zip(dy.par_chunks(step))
+                .enumerate()
+                .for_each(|(i, (partial, dy))| {
+                    let at = i * step..i * step + dy.len();
+                    self.block_sums(at.clone(), self.gate.block(at), dy, partial);
+                });
+        })
+    }
+
+    /// Turns dy into g, and sums over it. (From then on the gate counts as open.)
+    pub fn close_and_sum(&self, dy: &mut [T]) -> Sums {
+        let step = self.step();
+        self.combine(|partial| {
+            partial
+                .zip(dy.par_chunks_mut(step))
+                .enumerate()
+                .for_each(|(i, (partial, dy))| {
+                    let at = i * step..i * step + dy.len();
+                    if let Gate::Result(y) = self.gate {
+                        close_gates(dy, &y[at.clone()]);
+                    }
+                    self.block_sums(at, Gate::Open, dy, partial);
+                });
+        })
+    }
+
+    fn block_sums(
+        &self,
+        at: std::ops::Range<usize>,
+        gate: Gate<'_, T>,
+        dy: &[T],
+        partial: &mut [f32],
+    ) {
+        let (sum, product) = partial.split_at_mut(self.gamma.len());
+        block_sums(&self.x[at], dy, gate, self.mean, sum, product);
+    }
+
+    /// Runs `fill` over the blocks' partial sums and adds these up in order, in f64.
+    fn combine(&self, fill: impl FnOnce(rayon::slice::ChunksMut<'_, f32>)) -> Sums {
         let channels = self.gamma.len();
         let rows = self.x.len() / channels;
-        let step = block_rows(channels) * channels;
-        let blocks = self.x.len().div_ceil(step);
+        let blocks = self.x.len().div_ceil(self.step());
         let (mut sum, mut product) = (vec![0f64; channels], vec![0f64; channels]);
-        let mut residual = None;
-        let cut = |v: &'_ [f32], i: usize| -> std::ops::Range<usize> {
-            i * step..v.len().min((i + 1) * step)
-        };
-        with_panels(blocks * 2 * channels, |partial| {
-            if self.residual && self.y.is_some() {
-                let fill = |out: Shared<'_>| {
-                    partial
-                        .par_chunks_mut(2 * channels)
-                        .enumerate()
-                        .for_each(|(i, partial)| {
-                            let (sum, product) = partial.split_at_mut(channels);
-                            let at = cut(self.x, i);
-                            let y = self.y.map_or(&[][..], |y| &y[at.clone()]);
-                            // SAFETY: blocks do not overlap.
-                            let g = unsafe { out.part(at.start, at.end) };
-                            open_gates(&self.dy[at.clone()], y, g);
-                            // SAFETY: `open_gates` wrote all of it: dy and y are as long.
-                            let g = unsafe { g.assume_init_ref() };
-                            block_sums(&self.x[at], g, self.mean, sum, product);
-                        });
-                };
-                // SAFETY: the blocks cover the output and `open_gates` writes every value.
-                residual = Some(unsafe { written(self.x.len(), fill) });
-            } else {
-                partial
-                    .par_chunks_mut(2 * channels)
-                    .enumerate()
-                    .for_each(|(i, partial)| {
-                        let (sum, product) = partial.split_at_mut(channels);
-                        let at = cut(self.x, i);
-                        let (x, dy) = (&self.x[at.clone()], &self.dy[at.clone()]);
-                        match self.y {
-                            Some(y) => block_sums_gated(x, dy, &y[at], self.mean, sum, product),
-                            None => block_sums(x, dy, self.mean, sum, product),
-                        }
-                    });
-            }
+        with_panels(blocks * 2 * channels, |partial: &mut [f32]| {
+            fill(partial.par_chunks_mut(2 * channels));
             for partial in partial.chunks_exact(2 * channels) {
                 let (s, p) = partial.split_at(channels);
                 for j in 0..channels {
@@ -275,139 +314,159 @@ impl Backward<'_> {
         let mut affine = Vec::with_capacity(2 * channels);
         affine.extend((0..channels).map(|j| (product[j] * inv(j)) as f32));
         affine.extend(sum.iter().map(|s| *s as f32));
-
-        let x = self.input.then(|| {
-            // dx = own·g + slope·(x − mean) + constant
-            let count = rows as f64;
-            let own: Vec<f32> = (0..channels)
-                .map(|j| self.gamma[j] * self.inv_std[j])
-                .collect();
-            let (mut slope, mut constant) = (vec![0f32; channels], vec![0f32; channels]);
-            if self.statistics {
-                for j in 0..channels {
-                    let own = f64::from(self.gamma[j]) * inv(j);
-                    slope[j] = (-own * inv(j) * inv(j) * product[j] / count) as f32;
-                    constant[j] = (-own * sum[j] / count) as f32;
-                }
+        let count = rows as f64;
+        let own: Vec<f32> = (0..channels)
+            .map(|j| self.gamma[j] * self.inv_std[j])
+            .collect();
+        let (mut slope, mut constant) = (vec![0f32; channels], vec![0f32; channels]);
+        if self.statistics {
+            for j in 0..channels {
+                let own = f64::from(self.gamma[j]) * inv(j);
+                slope[j] = (-own * inv(j) * inv(j) * product[j] / count) as f32;
+                constant[j] = (-own * sum[j] / count) as f32;
             }
-            let fill = |out: Shared<'_>| {
-                (0..blocks).into_par_iter().for_each(|i| {
-                    let at = cut(self.x, i);
-                    // SAFETY: blocks do not overlap.
-                    let dx = unsafe { out.part(at.start, at.end) };
-                    let x = &self.x[at.clone()];
-                    let (mean, own) = (self.mean, own.as_slice());
-                    match (&residual, self.y) {
-                        (Some(g), _) => {
-                            block_input(x, &g[at], mean, own, &slope, &constant, dx);
-                        }
-                        (None, Some(y)) => {
-                            let (dy, y) = (&self.dy[at.clone()], &y[at]);
-                            block_input_gated(x, dy, y, mean, own, &slope, &constant, dx);
-                        }
-                        (None, None) => {
-                            block_input(x, &self.dy[at], mean, own, &slope, &constant, dx);
-                        }
-                    }
-                });
-            };
-            // SAFETY: the blocks cover the output, and each function writes every value of its block.
-            unsafe { written(self.x.len(), fill) }
-        });
-        Gradients {
-            x,
-            residual,
-            affine,
         }
+        Sums {
+            affine,
+            own,
+            slope,
+            constant,
+        }
+    }
+
+    /// Turns dy into dx.
+    pub fn input(&self, sums: &Sums, dy: &mut [T]) {
+        let step = self.step();
+        dy.par_chunks_mut(step).enumerate().for_each(|(i, dy)| {
+            let at = i * step..i * step + dy.len();
+            let gate = self.gate.block(at.clone());
+            block_input(&self.x[at], dy, gate, self.mean, sums);
+        });
+    }
+
+    /// dx from g, which stays.
+    pub fn input_of(&self, sums: &Sums, g: &[T]) -> Vec<T> {
+        let step = self.step();
+        let fill = |out: Shared<'_, T>| {
+            g.par_chunks(step).enumerate().for_each(|(i, g)| {
+                let at = i * step..i * step + g.len();
+                // SAFETY: blocks do not overlap.
+                let dx = unsafe { out.part(at.start, at.end) }.write_copy_of_slice(g);
+                let gate = self.gate.block(at.clone());
+                block_input(&self.x[at], dx, gate, self.mean, sums);
+            });
+        };
+        // SAFETY: the blocks cover the output, and each is written as a whole.
+        unsafe { written(g.len(), fill) }
     }
 }
 
 vectorised! {
-    /// g = dy where y > 0, else 0.
-    pub fn open_gates(dy: &[f32], y: &[f32], g: &mut [MaybeUninit<f32>]) {
-        for ((dy, y), g) in dy.iter().zip(y).zip(g) {
-            g.write(if *y > 0.0 { *dy } else { 0.0 });
+    /// dy becomes 0 where y is not positive.
+    pub fn close_gates<T: Value>(dy: &mut [T], y: &[T]) {
+        for (dy, y) in dy.iter_mut().zip(y) {
+            *dy = if y.get() > 0.0 { *dy } else { T::ZERO };
         }
     }
 }
 
 vectorised! {
     /// Σ g and Σ g·(x − mean) over the rows.
-    pub fn block_sums(x: &[f32], g: &[f32], mean: &[f32], sum: &mut [f32], product: &mut [f32]) {
-        let n = mean.len();
-        let (sum, product) = (&mut sum[..n], &mut product[..n]);
+    pub fn block_sums<T: Value>(x: &[T], dy: &[T], gate: Gate<'_, T>, mean: &[f32], sum: &mut [f32], product: &mut [f32]) {
         sum.fill(0.0);
         product.fill(0.0);
-        let even = x.len() / (2 * n) * (2 * n);
-        for (x, g) in x.chunks_exact(2 * n).zip(g.chunks_exact(2 * n)) {
-            let ((x0, x1), (g0, g1)) = (x.split_at(n), g.split_at(n));
-            for j in 0..n {
-                sum[j] += g0[j] + g1[j];
-                product[j] += g0[j] * (x0[j] - mean[j]) + g1[j] * (x1[j] - mean[j]);
-            }
-        }
-        for (x, g) in x[even..].chunks_exact(n).zip(g[even..].chunks_exact(n)) {
-            for j in 0..n {
-                sum[j] += g[j];
-                product[j] += g[j] * (x[j] - mean[j]);
-            }
+        match gate {
+            Gate::Open => sum_rows::<T, OPEN>(x, dy, (x, mean, mean), mean, sum, product),
+            Gate::Result(y) => sum_rows::<T, RESULT>(x, dy, (y, mean, mean), mean, sum, product),
+            Gate::Affine(a, b) => sum_rows::<T, AFFINE>(x, dy, (x, a, b), mean, sum, product),
         }
     }
 }
 
 vectorised! {
-    /// [`block_sums`] of g = dy where y > 0, else 0.
-    pub fn block_sums_gated(x: &[f32], dy: &[f32], y: &[f32], mean: &[f32], sum: &mut [f32], product: &mut [f32]) {
-        let n = mean.len();
-        let (sum, product) = (&mut sum[..n], &mut product[..n]);
-        sum.fill(0.0);
-        product.fill(0.0);
-        let even = x.len() / (2 * n) * (2 * n);
-        let pairs = x.chunks_exact(2 * n).zip(dy.chunks_exact(2 * n)).zip(y.chunks_exact(2 * n));
-        for ((x, dy), y) in pairs {
-            let ((x0, x1), (dy0, dy1), (y0, y1)) = (x.split_at(n), dy.split_at(n), y.split_at(n));
-            for j in 0..n {
-                let g0 = if y0[j] > 0.0 { dy0[j] } else { 0.0 };
-                let g1 = if y1[j] > 0.0 { dy1[j] } else { 0.0 };
-                sum[j] += g0 + g1;
-                product[j] += g0 * (x0[j] - mean[j]) + g1 * (x1[j] - mean[j]);
-            }
-        }
-        let rest = x[even..].chunks_exact(n).zip(dy[even..].chunks_exact(n)).zip(y[even..].chunks_exact(n));
-        for ((x, dy), y) in rest {
-            for j in 0..n {
-                let g = if y[j] > 0.0 { dy[j] } else { 0.0 };
-                sum[j] += g;
-                product[j] += g * (x[j] - mean[j]);
-            }
+    /// dy becomes own·g + slope·(x − mean) + constant.
+    pub fn block_input<T: Value>(x: &[T], dy: &mut [T], gate: Gate<'_, T>, mean: &[f32], sums: &Sums) {
+        match gate {
+            Gate::Open => input_rows::<T, OPEN>(x, dy, (x, mean, mean), mean, sums),
+            Gate::Result(y) => input_rows::<T, RESULT>(x, dy, (y, mean, mean), mean, sums),
+            Gate::Affine(a, b) => input_rows::<T, AFFINE>(x, dy, (x, a, b), mean, sums),
         }
     }
 }
 
-vectorised! {
-    /// dx = own·g + slope·(x − mean) + constant.
-    pub fn block_input(x: &[f32], g: &[f32], mean: &[f32], own: &[f32], slope: &[f32], constant: &[f32], dx: &mut [MaybeUninit<f32>]) {
-        let n = mean.len();
-        let (own, slope, constant) = (&own[..n], &slope[..n], &constant[..n]);
-        for ((x, g), dx) in x.chunks_exact(n).zip(g.chunks_exact(n)).zip(dx.chunks_exact_mut(n)) {
-            for j in 0..n {
-                dx[j].write(own[j] * g[j] + slope[j] * (x[j] - mean[j]) + constant[j]);
-            }
+/// The kinds of gates as constants: a loop is compiled for each.
+const OPEN: u8 = 0;
+const RESULT: u8 = 1;
+const AFFINE: u8 = 2;
+
+/// What a gate reads: the result, scale and shift. Those that its kind does not need are any slices of the right length.
+type GateData<'a, T> = (&'a [T], &'a [f32], &'a [f32]);
+
+#[inline(always)]
+fn gated<const GATE: u8>(dy: f32, x: f32, y: f32, scale: f32, shift: f32) -> f32 {
+    let open = match GATE {
+        OPEN => return dy,
+        RESULT => y > 0.0,
+        _ => x * scale + shift > 0.0,
+    };
+    if open { dy } else { 0.0 }
+}
+
+#[inline(always)]
+fn sum_rows<T: Value, const GATE: u8>(
+    x: &[T],
+    dy: &[T],
+    (y, scale, shift): GateData<'_, T>,
+    mean: &[f32],
+    sum: &mut [f32],
+    product: &mut [f32],
+) {
+    let n = mean.len();
+    let (sum, product, scale, shift) = (&mut sum[..n], &mut product[..n], &scale[..n], &shift[..n]);
+    let even = x.len() / (2 * n) * (2 * n);
+    let pairs = (x.chunks_exact(2 * n).zip(dy.chunks_exact(2 * n))).zip(y.chunks_exact(2 * n));
+    for ((x, dy), y) in pairs {
+        let ((x0, x1), (d0, d1), (y0, y1)) = (x.split_at(n), dy.split_at(n), y.split_at(n));
+        for j in 0..n {
+            let (a, b) = (x0[j].get(), x1[j].get());
+            let g0 = gated::<GATE>(d0[j].get(), a, y0[j].get(), scale[j], shift[j]);
+            let g1 = gated::<GATE>(d1[j].get(), b, y1[j].get(), scale[j], shift[j]);
+            sum[j] += g0 + g1;
+            product[j] += g0 * (a - mean[j]) + g1 * (b - mean[j]);
+        }
+    }
+    let rest =
+        (x[even..].chunks_exact(n).zip(dy[even..].chunks_exact(n))).zip(y[even..].chunks_exact(n));
+    for ((x, dy), y) in rest {
+        for j in 0..n {
+            let a = x[j].get();
+            let g = gated::<GATE>(dy[j].get(), a, y[j].get(), scale[j], shift[j]);
+            sum[j] += g;
+            product[j] += g * (a - mean[j]);
         }
     }
 }
 
-vectorised! {
-    /// [`block_input`] of g = dy where y > 0, else 0.
-    pub fn block_input_gated(x: &[f32], dy: &[f32], y: &[f32], mean: &[f32], own: &[f32], slope: &[f32], constant: &[f32], dx: &mut [MaybeUninit<f32>]) {
-        let n = mean.len();
-        let (own, slope, constant) = (&own[..n], &slope[..n], &constant[..n]);
-        let rows = x.chunks_exact(n).zip(dy.chunks_exact(n)).zip(y.chunks_exact(n)).zip(dx.chunks_exact_mut(n));
-        for (((x, dy), y), dx) in rows {
-            for j in 0..n {
-                let g = if y[j] > 0.0 { dy[j] } else { 0.0 };
-                dx[j].write(own[j] * g + slope[j] * (x[j] - mean[j]) + constant[j]);
-            }
+#[inline(always)]
+fn input_rows<T: Value, const GATE: u8>(
+    x: &[T],
+    dy: &mut [T],
+    (y, scale, shift): GateData<'_, T>,
+    mean: &[f32],
+    sums: &Sums,
+) {
+    let n = mean.len();
+    let (own, slope, constant) = (&sums.own[..n], &sums.slope[..n], &sums.constant[..n]);
+    let (scale, shift) = (&scale[..n], &shift[..n]);
+    let rows = x
+        .chunks_exact(n)
+        .zip(dy.chunks_exact_mut(n))
+        .zip(y.chunks_exact(n));
+    for ((x, dy), y) in rows {
+        for j in 0..n {
+            let a = x[j].get();
+            let g = gated::<GATE>(dy[j].get(), a, y[j].get(), scale[j], shift[j]);
+            dy[j] = T::of(own[j] * g + slope[j] * (a - mean[j]) + constant[j]);
         }
     }
 }
@@ -416,17 +475,20 @@ vectorised! {
 pub fn column_sums(g: &[f32], channels: usize) -> Vec<f32> {
     let step = block_rows(channels) * channels;
     let mut total = vec![0f64; channels];
-    with_panels(g.len().div_ceil(step) * channels, |partial| {
-        partial
-            .par_chunks_mut(channels)
-            .zip(g.par_chunks(step))
-            .for_each(|(sum, g)| block_column_sums(g, sum));
-        for partial in partial.chunks_exact(channels) {
-            for (t, p) in total.iter_mut().zip(partial) {
-                *t += f64::from(*p);
+    with_panels(
+        g.len().div_ceil(step) * channels,
+        |partial: &mut [f32]| {
+            partial
+                .par_chunks_mut(channels)
+                .zip(g.par_chunks(step))
+                .for_each(|(sum, g)| block_column_sums(g, sum));
+            for partial in partial.chunks_exact(channels) {
+                for (t, p) in total.iter_mut().zip(partial) {
+                    *t += f64::from(*p);
+                }
             }
-        }
-    });
+        },
+    );
     total.iter().map(|t| *t as f32).collect()
 }
 

@@ -6,14 +6,14 @@ use rayon::prelude::*;
 
 use super::buffer::{Shared, written};
 use super::isa::vectorised;
-use super::norm::{open_gates, rectify};
+use super::norm::rectify;
 
 /// Values of one task.
 const STEP: usize = 32 * 1024;
 
 /// max(0, x); a NaN stays.
 pub fn relu_forward(x: &[f32]) -> Vec<f32> {
-    let fill = |out: Shared<'_>| {
+    let fill = |out: Shared<'_, f32>| {
         x.par_chunks(STEP).enumerate().for_each(|(i, x)| {
             // SAFETY: steps do not overlap.
             let y = unsafe { out.part(i * STEP, i * STEP + x.len()) };
@@ -34,7 +34,7 @@ vectorised! {
 
 /// dy where y > 0, else 0.
 pub fn relu_backward(y: &[f32], dy: &[f32]) -> Vec<f32> {
-    let fill = |out: Shared<'_>| {
+    let fill = |out: Shared<'_, f32>| {
         y.par_chunks(STEP).enumerate().for_each(|(i, y)| {
             let (from, to) = (i * STEP, i * STEP + y.len());
             // SAFETY: steps do not overlap.
@@ -44,4 +44,12 @@ pub fn relu_backward(y: &[f32], dy: &[f32]) -> Vec<f32> {
     };
     // SAFETY: the steps cover the output and every value is written.
     unsafe { written(y.len(), fill) }
+}
+
+vectorised! {
+    pub fn open_gates(dy: &[f32], y: &[f32], g: &mut [MaybeUninit<f32>]) {
+        for ((dy, y), g) in dy.iter().zip(y).zip(g) {
+            g.write(if *y > 0.0 { *dy } else { 0.0 });
+        }
+    }
 }

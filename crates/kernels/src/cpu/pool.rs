@@ -4,14 +4,15 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::buffer::{Shared, filled, written};
+use super::buffer::{Shared, filled, with_workspace, written};
 use super::isa::vectorised;
+use super::value::Value;
 use crate::geometry::PoolShape;
 
 /// The maximum of every window; the first NaN wins.
-pub fn max_forward(s: &PoolShape, x: &[f32]) -> Vec<f32> {
+pub fn max_forward<T: Value>(s: &PoolShape, x: &[T]) -> Vec<T> {
     let (source, target) = (s.h * s.w * s.c, s.ho * s.wo * s.c);
-    let fill = |out: Shared<'_>| {
+    let fill = |out: Shared<'_, T>| {
         (0..s.n).into_par_iter().for_each(|image| {
             // SAFETY: images do not overlap.
             let y = unsafe { out.part(image * target, (image + 1) * target) };
@@ -23,26 +24,26 @@ pub fn max_forward(s: &PoolShape, x: &[f32]) -> Vec<f32> {
 }
 
 /// The gradient goes to the first pixel of the window that equals the maximum, or is a NaN as the maximum is.
-pub fn max_backward(s: &PoolShape, x: &[f32], y: &[f32], dy: &[f32]) -> Vec<f32> {
+pub fn max_backward<T: Value>(s: &PoolShape, x: &[T], y: &[T], dy: &[T]) -> Vec<T> {
     let (source, target) = (s.h * s.w * s.c, s.ho * s.wo * s.c);
-    let fill = |out: Shared<'_>| {
+    let fill = |out: Shared<'_, T>| {
         (0..s.n).into_par_iter().for_each(|image| {
             // SAFETY: images do not overlap.
-            let dx = filled(
-                unsafe { out.part(image * source, (image + 1) * source) },
-                0.0,
-            );
+            let dx = unsafe { out.part(image * source, (image + 1) * source) };
             let at = image * target..(image + 1) * target;
-            max_image_backward(
-                s,
-                &x[image * source..][..source],
-                &y[at.clone()],
-                &dy[at],
-                dx,
-            );
+            let (x, y, dy) = (&x[image * source..][..source], &y[at.clone()], &dy[at]);
+            with_workspace(|space| {
+                // Summed in f32, rounded once.
+                let sums = space.c.get::<f32>(source);
+                sums.fill(0.0);
+                max_image_backward(s, x, y, dy, sums);
+                for (to, sum) in dx.iter_mut().zip(sums) {
+                    to.write(T::of(*sum));
+                }
+            });
         });
     };
-    // SAFETY: every image is filled with zeros first.
+    // SAFETY: every image is written.
     unsafe { written(s.n * source, fill) }
 }
 
@@ -54,17 +55,17 @@ fn window(i: usize, len: usize, s: &PoolShape) -> std::ops::Range<usize> {
 }
 
 vectorised! {
-    pub fn max_image(s: &PoolShape, x: &[f32], y: &mut [MaybeUninit<f32>]) {
+    pub fn max_image<T: Value>(s: &PoolShape, x: &[T], y: &mut [MaybeUninit<T>]) {
         for i in 0..s.ho {
             for j in 0..s.wo {
-                let y = filled(&mut y[(i * s.wo + j) * s.c..][..s.c], f32::NEG_INFINITY);
+                let y = filled(&mut y[(i * s.wo + j) * s.c..][..s.c], T::of(f32::NEG_INFINITY));
                 for r in window(i, s.h, s) {
                     for q in window(j, s.w, s) {
                         let x = &x[(r * s.w + q) * s.c..][..s.c];
                         for (y, x) in y.iter_mut().zip(x) {
                             // Negated, so that a NaN in x is taken; one in y stays.
-                            let smaller = *x <= *y;
-                            *y = if smaller || y.is_nan() { *y } else { *x };
+                            let smaller = x.get() <= y.get();
+                            *y = if smaller || y.get().is_nan() { *y } else { *x };
                         }
                     }
                 }
@@ -74,20 +75,20 @@ vectorised! {
 }
 
 vectorised! {
-    pub fn max_image_backward(s: &PoolShape, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
+    pub fn max_image_backward<T: Value>(s: &PoolShape, x: &[T], y: &[T], dy: &[T], dx: &mut [f32]) {
         let mut left = vec![0f32; s.c];
         for i in 0..s.ho {
             for j in 0..s.wo {
                 let at = (i * s.wo + j) * s.c;
                 let y = &y[at..][..s.c];
-                left.copy_from_slice(&dy[at..][..s.c]);
+                left.iter_mut().zip(&dy[at..]).for_each(|(left, dy)| *left = dy.get());
                 for r in window(i, s.h, s) {
                     for q in window(j, s.w, s) {
                         let at = (r * s.w + q) * s.c;
                         let (x, dx) = (&x[at..][..s.c], &mut dx[at..][..s.c]);
                         for k in 0..s.c {
                             // Handed over once: what is left afterwards is nothing.
-                            let hit = x[k] == y[k] || x[k].is_nan();
+                            let hit = x[k].get() == y[k].get() || x[k].get().is_nan();
                             dx[k] += if hit { left[k] } else { 0.0 };
                             left[k] = if hit { 0.0 } else { left[k] };
                         }
@@ -99,9 +100,9 @@ vectorised! {
 }
 
 /// The mean over the pixels of `[N, P, C]`.
-pub fn mean_forward(pixels: usize, channels: usize, x: &[f32]) -> Vec<f32> {
+pub fn mean_forward<T: Value>(pixels: usize, channels: usize, x: &[T]) -> Vec<f32> {
     let images = x.len() / (pixels * channels).max(1);
-    let fill = |out: Shared<'_>| {
+    let fill = |out: Shared<'_, f32>| {
         (0..images).into_par_iter().for_each(|image| {
             // SAFETY: images do not overlap.
             let y = unsafe { out.part(image * channels, (image + 1) * channels) };
@@ -113,12 +114,12 @@ pub fn mean_forward(pixels: usize, channels: usize, x: &[f32]) -> Vec<f32> {
 }
 
 vectorised! {
-    pub fn mean_image(x: &[f32], y: &mut [MaybeUninit<f32>]) {
+    pub fn mean_image<T: Value>(x: &[T], y: &mut [MaybeUninit<f32>]) {
         let pixels = x.len() / y.len().max(1);
         let y = filled(y, 0.0);
         for row in x.chunks_exact(y.len()) {
             for (y, x) in y.iter_mut().zip(row) {
-                *y += *x;
+                *y += x.get();
             }
         }
         let share = 1.0 / pixels as f32;
@@ -127,10 +128,10 @@ vectorised! {
 }
 
 /// Every pixel receives its share of the mean's gradient.
-pub fn mean_backward(pixels: usize, channels: usize, dy: &[f32]) -> Vec<f32> {
+pub fn mean_backward<T: Value>(pixels: usize, channels: usize, dy: &[f32]) -> Vec<T> {
     let images = dy.len() / channels.max(1);
     let share = 1.0 / pixels as f32;
-    let fill = |out: Shared<'_>| {
+    let fill = |out: Shared<'_, T>| {
         (0..images).into_par_iter().for_each(|image| {
             let len = pixels * channels;
             // SAFETY: images do not overlap.
@@ -138,7 +139,7 @@ pub fn mean_backward(pixels: usize, channels: usize, dy: &[f32]) -> Vec<f32> {
             let (first, rest) = dx.split_at_mut(channels);
             let dy = &dy[image * channels..][..channels];
             for (x, y) in first.iter_mut().zip(dy) {
-                x.write(y * share);
+                x.write(T::of(y * share));
             }
             rest.chunks_exact_mut(channels)
                 .for_each(|row| row.copy_from_slice(first));

@@ -1,27 +1,29 @@
-//! Transposing a strip of weights into a panel.
+//! Transposing a strip of units into a panel.
 
 /// Side of the blocks that are transposed at once.
 const B: usize = 16;
 
 /// `to[k · width + j] = from[j · stride + k]` for `j < rows`, `k < steps`; columns from `rows` to `width` become 0.
 pub fn transpose(
-    from: &[f32],
+    from: &[u32],
     stride: usize,
     rows: usize,
     steps: usize,
     width: usize,
-    to: &mut [f32],
+    to: &mut [u32],
 ) {
     let to = &mut to[..steps * width];
     if rows < width {
-        to.fill(0.0);
+        for row in to.chunks_exact_mut(width) {
+            row[rows..].fill(0);
+        }
     }
     for j in (0..rows).step_by(B) {
         for k in (0..steps).step_by(B) {
             let (height, depth) = (B.min(rows - j), B.min(steps - k));
             let (from, to) = (&from[j * stride + k..], &mut to[k * width + j..]);
             #[cfg(target_arch = "x86_64")]
-            if height == B && depth == B && super::isa::isa() == super::isa::Isa::Avx512 {
+            if height == B && depth == B && super::isa::isa() >= super::isa::Isa::Avx512 {
                 assert!(from.len() >= (B - 1) * stride + B && to.len() >= (B - 1) * width + B);
                 // SAFETY: AVX-512 was detected, and sixteen rows of sixteen lie inside both by the assertion.
                 unsafe { x86::block(from.as_ptr(), stride, to.as_mut_ptr(), width) };
@@ -45,9 +47,9 @@ mod x86 {
     /// # Safety
     /// Sixteen values each can be read at `from + j · stride` and written at `to + k · width`, j and k below 16.
     #[target_feature(enable = "avx512f")]
-    pub unsafe fn block(from: *const f32, stride: usize, to: *mut f32, width: usize) {
+    pub unsafe fn block(from: *const u32, stride: usize, to: *mut u32, width: usize) {
         // SAFETY: the caller's.
-        let row = |j: usize| unsafe { _mm512_loadu_ps(from.add(j * stride)) };
+        let row = |j: usize| unsafe { _mm512_loadu_ps(from.add(j * stride).cast()) };
         let mut quads = [_mm512_setzero_ps(); 16];
         for q in 0..4 {
             let [a, b, c, d] = [row(4 * q), row(4 * q + 1), row(4 * q + 2), row(4 * q + 3)];
@@ -80,7 +82,7 @@ mod x86 {
             ];
             for (g, column) in columns.into_iter().enumerate() {
                 // SAFETY: the caller's.
-                unsafe { _mm512_storeu_ps(to.add((4 * g + r) * width), column) };
+                unsafe { _mm512_storeu_ps(to.add((4 * g + r) * width).cast(), column) };
             }
         }
     }
@@ -100,12 +102,12 @@ mod tests {
             (30, 16, 32),
         ] {
             let stride = steps + 3;
-            let from: Vec<f32> = (0..rows * stride).map(|i| i as f32 + 1.0).collect();
-            let mut to = vec![f32::NAN; steps * width];
+            let from: Vec<u32> = (1..=(rows * stride) as u32).collect();
+            let mut to = vec![u32::MAX; steps * width];
             transpose(&from, stride, rows, steps, width, &mut to);
             for k in 0..steps {
                 for j in 0..width {
-                    let want = if j < rows { from[j * stride + k] } else { 0.0 };
+                    let want = if j < rows { from[j * stride + k] } else { 0 };
                     assert_eq!(to[k * width + j], want, "{rows} {steps} {width}: {k} {j}");
                 }
             }

@@ -11,14 +11,17 @@
 use rayon::prelude::*;
 
 use super::buffer::{Shared, Workspace, with_panels, with_workspace, written};
+use super::isa::vectorised;
 use super::plan::pairs;
-use super::tile::{K_PITCH, KC, Kernel, MAX_MR, MAX_NR, Onto, Run, Side};
+use super::tile::{A_PITCH, K_PITCH, KC, Kernel, MAX_MR, Onto, Run, Side};
+use super::transpose::transpose;
+use super::value::Value;
 use crate::geometry::ConvShape;
 
 /// Most output channels of one task.
-const BLOCK_OUT: usize = 140;
+const BLOCK_OUT: usize = 256;
 /// Most panels of one task.
-const BLOCK_PANELS: usize = 4;
+const BLOCK_PANELS: usize = 8;
 /// Tasks to aim for, as in [`super::gather`].
 const TASKS: usize = 16;
 /// Fewest pixels worth a slice of their own.
@@ -43,8 +46,8 @@ struct Task<'a> {
 }
 
 /// `dw: [O, kh, kw, C/g]` from `x: [N, H, W, C]` and `dy: [N, H', W', O]`.
-pub fn conv_backward_weight(s: &ConvShape, x: &[f32], dy: &[f32]) -> Vec<f32> {
-    let kernel = Kernel::get();
+pub fn conv_backward_weight<T: Value>(s: &ConvShape, x: &[T], dy: &[T]) -> Vec<f32> {
+    let kernel = Kernel::of::<T>();
     let groups = s.cfg.groups;
     let (ck, og) = (s.c / groups, s.o / groups);
     let bundles = bundles(s, ck, kernel.nr);
@@ -79,10 +82,11 @@ pub fn conv_backward_weight(s: &ConvShape, x: &[f32], dy: &[f32]) -> Vec<f32> {
         }
     }
     let len = s.o * s.kh * s.kw * ck;
-    let fill = |out: Shared<'_>| {
-        let run = |all: Shared<'_>| {
+    let fill = |out: Shared<'_, f32>| {
+        let run = |all: Shared<'_, f32>| {
             tasks.par_iter().with_max_len(1).for_each(|task| {
                 with_workspace(|space| {
+                    let _entered = kernel.enter();
                     // SAFETY: tasks differ in slice, group, taps, outputs or panels: no value belongs to two.
                     unsafe { task.run(kernel, s, x, dy, slices, space, all) }
                 });
@@ -144,24 +148,28 @@ fn bundles(s: &ConvShape, ck: usize, nr: usize) -> Vec<Bundle> {
         .collect()
 }
 
+/// The rows of one k-step (f32) or of the two of a pair (bf16; no second one at the end of an odd number).
+type Step<'a, T> = (&'a [T], Option<&'a [T]>);
+
 impl Task<'_> {
     /// # Safety
     /// No other task touches this one's block of `out`.
     #[allow(clippy::too_many_arguments)]
-    unsafe fn run(
+    unsafe fn run<T: Value>(
         &self,
         kernel: &Kernel,
         s: &ConvShape,
-        x: &[f32],
-        dy_all: &[f32],
+        x: &[T],
+        dy: &[T],
         slices: usize,
         space: &mut Workspace,
-        out: Shared<'_>,
+        out: Shared<'_, f32>,
     ) {
         let groups = s.cfg.groups;
         let (ck, og) = (s.c / groups, s.o / groups);
         let pitch = s.kh * s.kw * ck;
-        let width = self.bundle.taps.len() * ck; // columns of the whole bundle
+        let together = self.bundle.taps.len();
+        let width = together * ck; // columns of the whole bundle
         let (o0, o1) = self.outs;
         let tiles = (o1 - o0).div_ceil(kernel.mr);
         let tile_rows = |t: usize| ((o1 - o0) * t / tiles, (o1 - o0) * (t + 1) / tiles);
@@ -170,72 +178,81 @@ impl Task<'_> {
         let last_column = width.min(self.panels.1 * kernel.nr);
 
         let Bundle {
-            taps: bundled,
-            targets,
-            sources,
+            targets, sources, ..
         } = self.bundle;
-        let (pixels, together) = (targets.len() * s.n, bundled.len());
+        let pixels = targets.len() * s.n;
         let (from, to) = (
             pixels * self.slice / slices,
             pixels * (self.slice + 1) / slices,
         );
         let base =
             self.slice * s.o * pitch + (self.group * og + o0) * pitch + self.bundle.taps.start * ck;
-        let a = space.a.get(tiles * KC * K_PITCH);
-        let b = space.b.get(panels * KC * kernel.nr);
+        let (side, a_len) = match kernel.tiled {
+            true => (Side::Rows, (o1 - o0).next_multiple_of(MAX_MR) + MAX_MR),
+            false => (Side::Steps, 0),
+        };
+        let a = space.a.get::<u32>(match side {
+            Side::Rows => a_len * A_PITCH,
+            Side::Steps => tiles * KC * K_PITCH,
+        });
+        let b = space.b.get::<u32>(panels * KC * kernel.nr);
 
-        let chunks = (to - from).div_ceil(KC).max(1); // an empty reduction still writes zeros
+        let most = KC * T::PER_UNIT;
+        let chunks = (to - from).div_ceil(most).max(1); // an empty reduction still writes zeros
         for chunk in 0..chunks {
-            let (from, to) = (from + chunk * KC, to.min(from + (chunk + 1) * KC));
-            let steps = to.saturating_sub(from);
-            let (mut image, mut spot) = match targets.len() {
-                0 => (0, 0),
-                spots => (from / spots, from % spots),
-            };
-            for k in 0..steps {
-                let dy = image * s.ho * s.wo * s.o + targets[spot] + self.group * og + o0;
-                let dy = &dy_all[dy..][..o1 - o0];
-                let x_image = image * s.h * s.w * s.c + self.group * ck;
-                let taps = &sources[spot * together..][..together];
-                spot += 1;
-                if spot == targets.len() {
-                    (image, spot) = (image + 1, 0);
-                }
-                for t in 0..tiles {
-                    let (i0, i1) = tile_rows(t);
-                    let to = &mut a[(t * KC + k) * K_PITCH..][..K_PITCH];
-                    match dy[i0..].first_chunk::<K_PITCH>() {
-                        // One vector; what it holds beyond the tile's rows is never read.
-                        Some(from) => to.copy_from_slice(from),
-                        None => to[..i1 - i0].copy_from_slice(&dy[i0..i1]),
+            let (from, to) = (from + chunk * most, to.min(from + (chunk + 1) * most));
+            let count = to.saturating_sub(from);
+            let steps = count.div_ceil(T::PER_UNIT);
+            let place = |pixel: usize| (pixel / targets.len(), pixel % targets.len());
+
+            let rows: Vec<&[T]> = (from..from + count)
+                .map(|pixel| {
+                    let (image, spot) = place(pixel);
+                    let at = image * s.ho * s.wo * s.o + targets[spot] + self.group * og + o0;
+                    &dy[at..][..o1 - o0]
+                })
+                .collect();
+            let outs = in_steps(&rows);
+            match side {
+                Side::Steps => {
+                    for t in 0..tiles {
+                        let to = &mut a[t * KC * K_PITCH..][..steps * K_PITCH];
+                        pack_steps(&outs, tile_rows(t), K_PITCH, to);
                     }
                 }
-                if let [Some(source)] = taps {
-                    // One tap: whole vectors, except in the last panel.
-                    let x = &x[x_image + source..][..ck];
-                    let mut column = first_column;
-                    for panel in 0..panels {
-                        let len = kernel.nr.min(last_column - column);
-                        let to = &mut b[(panel * KC + k) * kernel.nr..][..kernel.nr];
-                        if len == MAX_NR {
-                            to.copy_from_slice(&x[column..column + MAX_NR]);
-                        } else {
-                            to[..len].copy_from_slice(&x[column..column + len]);
-                            to[len..].fill(0.0);
-                        }
-                        column += len;
-                    }
-                } else {
-                    for column in first_column..self.panels.1 * kernel.nr {
-                        let value = match taps.get(column / ck) {
-                            Some(Some(source)) => x[x_image + source + column % ck],
-                            _ => 0.0,
-                        };
-                        let (panel, j) = (column / kernel.nr - self.panels.0, column % kernel.nr);
-                        b[(panel * KC + k) * kernel.nr + j] = value;
-                    }
+                Side::Rows => {
+                    let wide = o1 - o0;
+                    let flat = space.c.get::<u32>(steps * wide);
+                    pack_steps(&outs, (0, wide), wide, flat);
+                    transpose(flat, wide, steps, wide, A_PITCH, a);
                 }
             }
+
+            if together == 1 {
+                let columns: Vec<&[T]> = (from..from + count)
+                    .map(|pixel| {
+                        let (image, spot) = place(pixel);
+                        let at = sources[spot].unwrap_or(0); // a lone tap sees every pixel of its bundle
+                        &x[image * s.h * s.w * s.c + self.group * ck + at..][..ck]
+                    })
+                    .collect();
+                pack_panels(&in_steps(&columns), first_column, last_column, kernel.nr, b);
+            } else {
+                let flat = space.c.get::<T>(count * width);
+                for (row, pixel) in flat.chunks_exact_mut(width).zip(from..) {
+                    let (image, spot) = place(pixel);
+                    let x = &x[image * s.h * s.w * s.c + self.group * ck..];
+                    gather_taps(x, &sources[spot * together..][..together], ck, row);
+                }
+                let columns: Vec<&[T]> = flat.chunks_exact(width).collect();
+                pack_panels(&in_steps(&columns), first_column, last_column, kernel.nr, b);
+            }
+            if kernel.tiled {
+                for b in b.chunks_exact_mut(KC * kernel.nr) {
+                    b[steps * kernel.nr..steps.next_multiple_of(16) * kernel.nr].fill(0);
+                }
+            }
+
             let run = [Run {
                 a: 0,
                 b: 0,
@@ -253,11 +270,90 @@ impl Task<'_> {
                     for (i, row) in rows[..i1 - i0].iter_mut().enumerate() {
                         *row = base + (i0 + i) * pitch;
                     }
-                    let (rows, a) = (&rows[..i1 - i0], &a[t * KC * K_PITCH..][..KC * K_PITCH]);
+                    let a = match side {
+                        Side::Rows => &a[i0 * A_PITCH..],
+                        Side::Steps => &a[t * KC * K_PITCH..][..KC * K_PITCH],
+                    };
                     // SAFETY: the caller's; the first chunk does not read the output.
                     unsafe {
-                        kernel.run(Side::Steps, runs, a, b, out, rows, column, columns, onto)
+                        kernel.run(
+                            side,
+                            runs,
+                            a,
+                            b,
+                            out,
+                            &rows[..i1 - i0],
+                            column,
+                            columns,
+                            onto,
+                        )
                     };
+                }
+            }
+        }
+    }
+}
+
+fn in_steps<'a, T: Value>(rows: &[&'a [T]]) -> Vec<Step<'a, T>> {
+    rows.chunks(T::PER_UNIT)
+        .map(|step| (step[0], step.get(1).copied()))
+        .collect()
+}
+
+/// The taps of one pixel side by side, zeros where they lie in the padding.
+fn gather_taps<T: Value>(x: &[T], sources: &[Option<usize>], ck: usize, to: &mut [T]) {
+    let mut tap = 0;
+    while tap < sources.len() {
+        let first = tap;
+        tap += 1;
+        match sources[first] {
+            None => to[first * ck..tap * ck].fill(T::ZERO),
+            Some(from) => {
+                while tap < sources.len() && sources[tap] == Some(from + (tap - first) * ck) {
+                    tap += 1;
+                }
+                let len = (tap - first) * ck;
+                to[first * ck..tap * ck].copy_from_slice(&x[from..from + len]);
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// `to[k · pitch + i]`: the unit of step k at column `range.0 + i`.
+    pub fn pack_steps<T: Value>(steps: &[Step<'_, T>], range: (usize, usize), pitch: usize, to: &mut [u32]) {
+        let (from, end) = range;
+        for ((first, second), to) in steps.iter().zip(to.chunks_exact_mut(pitch)) {
+            match first.get(from..from + K_PITCH) {
+                // One vector; what it holds beyond the tile's rows is never read.
+                Some(first) if pitch == K_PITCH => {
+                    let second = second.map(|s| &s[from..from + K_PITCH]);
+                    T::interleave(first, second, &mut to[..K_PITCH]);
+                }
+                _ => {
+                    let second = second.map(|s| &s[from..end]);
+                    T::interleave(&first[from..end], second, &mut to[..end - from]);
+                }
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// Columns `from..end` of the steps as panels of `nr` columns and [`KC`] steps, zeros beyond.
+    pub fn pack_panels<T: Value>(steps: &[Step<'_, T>], from: usize, end: usize, nr: usize, to: &mut [u32]) {
+        for (panel, to) in to.chunks_exact_mut(KC * nr).enumerate() {
+            let column = from + panel * nr;
+            let len = nr.min(end - column);
+            for ((first, second), to) in steps.iter().zip(to.chunks_exact_mut(nr)) {
+                if len == 32 {
+                    // A constant length: whole vectors.
+                    let second = second.map(|s| &s[column..column + 32]);
+                    T::interleave(&first[column..column + 32], second, &mut to[..32]);
+                } else {
+                    let second = second.map(|s| &s[column..column + len]);
+                    T::interleave(&first[column..column + len], second, &mut to[..len]);
+                    to[len..].fill(0);
                 }
             }
         }

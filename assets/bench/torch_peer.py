@@ -1,0 +1,98 @@
+"""The training step that `cargo xtask bench --peer torch-…` alternates with, in plain PyTorch.
+
+torchvision's ResNets on 32x32 images, channels_last, forward + backward + SGD (momentum 0.9, weight decay 5e-4) or
+features in evaluation mode. Asked line by line on standard input, answers line by line on standard output:
+
+  {"network": "r50", "batch": 128, "precision": "f32", "task": "train", "threads": 2}   ->  {"ready": ..., versions}
+  {"steps": 3}                                                                         ->  {"seconds": 1.23, "loss": 2.3}
+  {"memory": true}                                                                     ->  {"peak_bytes": 123456}
+
+`peak_bytes` is the process's peak resident memory above what it held before the network was made.
+End of input ends it. Needs torch and torchvision.
+"""
+
+import json
+import resource
+import sys
+import time
+
+import torch
+import torchvision
+from torch import nn
+
+
+def network(name):
+    """The networks of `bench`, with ten classes."""
+    make = torchvision.models.resnet18 if name == "r18-cifar" else torchvision.models.resnet50
+    net = make(weights=None, num_classes=10)
+    if name.endswith("-cifar"):
+        net.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+        net.maxpool = nn.Identity()
+    return net.to(memory_format=torch.channels_last)
+
+
+def resident_peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def train_step(net, images, labels, bf16):
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            loss = nn.functional.cross_entropy(net(images).float(), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def feature_step(net, images, bf16):
+    net.eval()
+    net.fc = nn.Identity()
+
+    @torch.inference_mode()
+    def step():
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            return net(images).float().mean()
+
+    return step
+
+
+def main():
+    request = json.loads(sys.stdin.readline())
+    torch.set_num_threads(request["threads"])
+    torch.manual_seed(0)
+    before = resident_peak()
+    images = torch.randn(request["batch"], 3, 32, 32).to(memory_format=torch.channels_last)
+    labels = torch.arange(request["batch"]) % 10
+    net = network(request["network"])
+    bf16 = request["precision"] == "bf16"
+    if request["task"] == "train":
+        step = train_step(net, images, labels, bf16)
+    else:
+        step = feature_step(net, images, bf16)
+    step()
+    ready = {
+        "ready": True,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    print(json.dumps(ready), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "memory" in request:
+            print(json.dumps({"peak_bytes": resident_peak() - before}), flush=True)
+            continue
+        begun = time.perf_counter()
+        for _ in range(request["steps"]):
+            loss = step().item()
+        print(json.dumps({"seconds": time.perf_counter() - begun, "loss": loss}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+//! What activations are stored as: f32, or bf16 (a f32 whose lower half was rounded away).
+//!
+//! Products are made of 32-bit *units*: one f32, or two bf16 that belong to neighbouring k-steps. So rows, panels and
+//! tiles have one layout for both, and only the innermost multiplication differs.
+
+use half::bf16;
+
+use super::buffer::{Plain, Shared};
+
+/// A stored value.
+pub trait Value: Plain + Send + Sync + std::fmt::Debug + 'static {
+    /// Values of one unit.
+    const PER_UNIT: usize;
+    /// What poisoned buffers hold.
+    const NAN: Self;
+    /// Nothing.
+    const ZERO: Self;
+
+    /// The nearest stored value (ties to even).
+    fn of(x: f32) -> Self;
+
+    /// The value.
+    fn get(self) -> f32;
+
+    /// Units of one k-step (f32) or two (bf16): `to[j] = (first[j], second[j])`; without a second row, zeros.
+    fn interleave(first: &[Self], second: Option<&[Self]>, to: &mut [u32]);
+
+    /// The same memory as f32, where that is what it holds.
+    fn as_f32(out: Shared<'_, Self>) -> Option<Shared<'_, f32>>;
+}
+
+impl Value for f32 {
+    const PER_UNIT: usize = 1;
+    const NAN: Self = f32::NAN;
+    const ZERO: Self = 0.0;
+
+    #[inline(always)]
+    fn of(x: f32) -> Self {
+        x
+    }
+
+    #[inline(always)]
+    fn get(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn interleave(first: &[Self], _second: Option<&[Self]>, to: &mut [u32]) {
+        for (to, x) in to.iter_mut().zip(first) {
+            *to = x.to_bits();
+        }
+    }
+
+    fn as_f32(out: Shared<'_, Self>) -> Option<Shared<'_, f32>> {
+        Some(out)
+    }
+}
+
+impl Value for bf16 {
+    const PER_UNIT: usize = 2;
+    const NAN: Self = bf16::NAN;
+    const ZERO: Self = bf16::ZERO;
+
+    /// Written out, because loops over it then become vector instructions.
+    #[inline(always)]
+    fn of(x: f32) -> Self {
+        let bits = x.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+        bf16::from_bits(if x.is_nan() { 0x7fc0 } else { rounded as u16 })
+    }
+
+    #[inline(always)]
+    fn get(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn interleave(first: &[Self], second: Option<&[Self]>, to: &mut [u32]) {
+        match second {
+            Some(second) => {
+                for ((to, low), high) in to.iter_mut().zip(first).zip(second) {
+                    *to = u32::from(low.to_bits()) | u32::from(high.to_bits()) << 16;
+                }
+            }
+            None => {
+                for (to, low) in to.iter_mut().zip(first) {
+                    *to = u32::from(low.to_bits());
+                }
+            }
+        }
+    }
+
+    fn as_f32(_out: Shared<'_, Self>) -> Option<Shared<'_, f32>> {
+        None
+    }
+}
+
+/// A unit of two k-steps of f32 weights, or of one.
+#[inline(always)]
+pub fn unit<T: Value>(low: f32, high: f32) -> u32 {
+    match T::PER_UNIT {
+        1 => low.to_bits(),
+        _ => u32::from(bf16::of(low).to_bits()) | u32::from(bf16::of(high).to_bits()) << 16,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bf16_rounds_as_half_does() {
+        let mut bits = 1u32;
+        for _ in 0..100_000 {
+            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let x = f32::from_bits(bits);
+            let (ours, half) = (<bf16 as Value>::of(x), bf16::from_f32(x));
+            assert!(ours == half || (ours.is_nan() && half.is_nan()), "{x}");
+            assert!(ours.is_nan() || ours.get() == half.to_f32());
+        }
+        for x in [
+            0.0,
+            -0.0,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::MAX,
+            f32::MIN_POSITIVE,
+        ] {
+            assert_eq!(
+                <bf16 as Value>::of(x).to_bits(),
+                bf16::from_f32(x).to_bits()
+            );
+        }
+        assert!(<bf16 as Value>::of(f32::from_bits(0x7fff_ffff)).is_nan());
+    }
+
+    #[test]
+    fn units_hold_the_earlier_step_below() {
+        let mut to = [0; 2];
+        let (a, b) = (
+            [1.0, 2.0].map(bf16::from_f32),
+            [3.0, 4.0].map(bf16::from_f32),
+        );
+        bf16::interleave(&a, Some(&b), &mut to);
+        assert_eq!(to, [unit::<bf16>(1.0, 3.0), unit::<bf16>(2.0, 4.0)]);
+        bf16::interleave(&a, None, &mut to);
+        assert_eq!(to, [unit::<bf16>(1.0, 0.0), unit::<bf16>(2.0, 0.0)]);
+        f32::interleave(&[1.0, 2.0], None, &mut to);
+        assert_eq!(to, [1f32.to_bits(), 2f32.to_bits()]);
+    }
+}
