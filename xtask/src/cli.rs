@@ -141,6 +141,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "NAME", default_value = "r50")]
     pub network: BenchNetwork,
 
+    /// How activations are kept: f32 or bf16.
+    #[arg(long, value_enum, default_value_t)]
+    pub precision: PrecisionChoice,
+
     /// Images per step.
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=65536))]
     pub batch: u32,
@@ -258,5 +262,24 @@ mod tests {
         assert_eq!(args.common.device, Some(DeviceChoice::Cuda(1)));
         assert_eq!(args.common.set[1], ("c".to_owned(), "x=y".to_owned()));
         assert!(args.resume);
+    }
+}
+
+/// `--precision`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum PrecisionChoice {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// Activations of 16 bits; parameters and sums stay f32.
+    Bf16,
+}
+
+impl From<PrecisionChoice> for trainer::Precision {
+    fn from(choice: PrecisionChoice) -> Self {
+        match choice {
+            PrecisionChoice::F32 => Self::F32,
+            PrecisionChoice::Bf16 => Self::Bf16,
+        }
     }
 }

@@ -50,16 +50,26 @@ pub(crate) struct ConvShape {
 impl ConvShape {
     /// Checks that input, weight and bias fit together.
     pub fn new(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, cfg: &ConvConfig) -> Result<Self> {
-        let &[n, h, width, c] = x.dims() else {
+        let shape = Self::of(x.dims(), w.dims(), cfg)?;
+        if let Some(bias) = bias
+            && bias.dims() != [shape.o]
+        {
+            let o = shape.o;
+            bail!("conv2d: the bias must be [{o}], got {:?}", bias.dims())
+        }
+        Ok(shape)
+    }
+
+    /// Checks that the dimensions of input and weight fit together.
+    pub fn of(x: &[usize], w: &[usize], cfg: &ConvConfig) -> Result<Self> {
+        let &[n, h, width, c] = x else {
             bail!(
-                "conv2d: the input must be [N, H, W, C], got {:?}; add the missing axes or permute",
-                x.dims()
+                "conv2d: the input must be [N, H, W, C], got {x:?}; add the missing axes or permute"
             )
         };
-        let &[o, kh, kw, cg] = w.dims() else {
+        let &[o, kh, kw, cg] = w else {
             bail!(
-                "conv2d: the weight must be [O, kh, kw, C/groups], got {:?}; permute OIHW files with (0, 2, 3, 1)",
-                w.dims()
+                "conv2d: the weight must be [O, kh, kw, C/groups], got {w:?}; permute OIHW files with (0, 2, 3, 1)"
             )
         };
         let ConvConfig {
@@ -76,10 +86,8 @@ impl ConvShape {
         }
         if cg != c / groups {
             bail!(
-                "conv2d: input {:?} in {groups} group(s) needs a weight [O, kh, kw, {}], got {:?}",
-                x.dims(),
-                c / groups,
-                w.dims()
+                "conv2d: input {x:?} in {groups} group(s) needs a weight [O, kh, kw, {}], got {w:?}",
+                c / groups
             )
         }
         let (Some(ho), Some(wo)) = (
@@ -91,11 +99,6 @@ impl ConvShape {
                  {padding}; use a larger input or more padding"
             )
         };
-        if let Some(bias) = bias
-            && bias.dims() != [o]
-        {
-            bail!("conv2d: the bias must be [{o}], got {:?}", bias.dims())
-        }
         Ok(Self {
             n,
             h,
@@ -136,11 +139,10 @@ pub(crate) struct PoolShape {
 
 impl PoolShape {
     /// Checks the input and the window; padding is at most half the window, so every window meets a pixel.
-    pub fn new(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<Self> {
-        let &[n, h, w, c] = x.dims() else {
+    pub fn new(x: &[usize], kernel: usize, stride: usize, padding: usize) -> Result<Self> {
+        let &[n, h, w, c] = x else {
             bail!(
-                "max_pool2d: the input must be [N, H, W, C], got {:?}; add the missing axes or permute",
-                x.dims()
+                "max_pool2d: the input must be [N, H, W, C], got {x:?}; add the missing axes or permute"
             )
         };
         if kernel == 0 || stride == 0 {

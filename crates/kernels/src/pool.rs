@@ -15,7 +15,7 @@ use crate::geometry::PoolShape;
 /// # Errors
 /// A window larger than the padded input, padding of more than half the window.
 pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<Tensor> {
-    let shape = PoolShape::new(x, kernel, stride, padding)?;
+    let shape = PoolShape::new(x.dims(), kernel, stride, padding)?;
     if !cpu::applies(&[x]) {
         return compose::max_pool2d(x, kernel, stride, padding);
     }

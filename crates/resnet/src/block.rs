@@ -2,6 +2,7 @@
 
 use candle_core::{Result as TensorResult, Tensor};
 use kernels::Activation::{Identity, Relu};
+use kernels::{Network, Slot};
 
 use crate::Result;
 use crate::layers::{Builder, Conv, ConvShape, Mode, Norm};
@@ -30,6 +31,20 @@ impl Block {
         match self {
             Self::Plain(block) => block.forward(x, mode),
             Self::PreActivation(block) => block.forward(x, mode),
+        }
+    }
+
+    /// Appends the block to a network, if it is of the kind that networks are made of.
+    pub(crate) fn append<'a>(
+        &'a self,
+        network: &mut Network,
+        x: Slot,
+        mode: Mode,
+        norms: &mut Vec<&'a Norm>,
+    ) -> Option<Slot> {
+        match self {
+            Self::Plain(block) => Some(block.append(network, x, mode, norms)),
+            Self::PreActivation(_) => None,
         }
     }
 
@@ -120,6 +135,30 @@ impl PlainBlock {
             h = norm.forward(&conv.forward(&h, mode)?, residual, Relu, mode)?;
         }
         Ok(h)
+    }
+
+    /// Appends the block to a network; its batch norms join `norms` in the same order.
+    fn append<'a>(
+        &'a self,
+        network: &mut Network,
+        x: Slot,
+        mode: Mode,
+        norms: &mut Vec<&'a Norm>,
+    ) -> Slot {
+        let shortcut = match &self.shortcut {
+            Some((conv, norm)) => {
+                norms.push(norm);
+                network.conv_norm(x, conv.with_norm(norm, Identity, mode), None)
+            }
+            None => x,
+        };
+        let mut h = x;
+        for (i, (conv, norm)) in self.layers.iter().enumerate() {
+            norms.push(norm);
+            let residual = (i + 1 == self.layers.len()).then_some(shortcut);
+            h = network.conv_norm(h, conv.with_norm(norm, Relu, mode), residual);
+        }
+        h
     }
 
     fn macs(&self, size: &mut (usize, usize)) -> u64 {

@@ -1,7 +1,7 @@
 //! The three layers with parameters: convolution, batch norm, fully connected.
 
 use candle_core::{DType, Device, Result as TensorResult, Tensor, Var, bail};
-use kernels::{Activation, ConvConfig};
+use kernels::{Activation, BatchMoments, ConvConfig, ConvNorm};
 use rand_chacha::ChaCha8Rng;
 
 use crate::initial::{LinearInit, glorot_bound, normal, uniform};
@@ -101,6 +101,18 @@ impl Conv {
         kernels::conv2d(x, &mode.read(&self.weight), bias.as_ref(), &self.config)
     }
 
+    /// With the batch norm and what follows it, as a layer of a [`kernels::Network`].
+    pub(crate) fn with_norm(&self, norm: &Norm, act: Activation, mode: Mode) -> ConvNorm {
+        ConvNorm {
+            weight: mode.read(&self.weight),
+            config: self.config,
+            gamma: mode.read(&norm.scale),
+            beta: mode.read(&norm.shift),
+            eps: norm.rule.epsilon,
+            act,
+        }
+    }
+
     /// Multiply-adds of one image of `size` = (height, width), which becomes the output's size.
     pub(crate) fn macs(&self, size: &mut (usize, usize)) -> u64 {
         let [_, kernel, ..] = *self.weight.dims() else {
@@ -198,23 +210,33 @@ impl Norm {
         let (scale, shift) = (mode.read(&self.scale), mode.read(&self.shift));
         let epsilon = self.rule.epsilon;
         if mode != Mode::Train {
-            let (mean, var) = (
-                self.mean.as_detached_tensor(),
-                self.var.as_detached_tensor(),
-            );
+            let (mean, var) = self.running();
             return kernels::batch_norm_eval(
                 x, &scale, &shift, &mean, &var, residual, act, epsilon,
             );
         }
         let (y, moments) = kernels::batch_norm_train(x, &scale, &shift, residual, act, epsilon)?;
+        self.update(&moments)?;
+        Ok(y)
+    }
+
+    /// The running statistics, detached: mean and variance.
+    pub(crate) fn running(&self) -> (Tensor, Tensor) {
+        (
+            self.mean.as_detached_tensor(),
+            self.var.as_detached_tensor(),
+        )
+    }
+
+    /// Moves the running statistics by one batch.
+    pub(crate) fn update(&self, moments: &BatchMoments) -> TensorResult<()> {
         let n = moments.count;
         let correction = match self.rule.unbiased {
             false => 1.0,
             true if n > 1 => n as f64 / (n - 1) as f64,
             true => bail!(
-                "batch norm in training needs more than one value per channel, got input {:?}: use a larger batch \
-                 or a larger image",
-                x.dims()
+                "batch norm in training needs more than one value per channel, got one: use a larger batch or a \
+                 larger image"
             ),
         };
         self.track(&self.mean, &moments.mean, 1.0)?;
@@ -222,7 +244,7 @@ impl Norm {
         if let Some(batches) = &self.batches {
             batches.set(&(batches.as_detached_tensor() + Tensor::new(1i64, &Device::Cpu)?)?)?;
         }
-        Ok(y)
+        Ok(())
     }
 
     /// running ← (1 − momentum) · running + momentum · factor · new

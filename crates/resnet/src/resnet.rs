@@ -7,6 +7,7 @@
 
 use candle_core::{Result as TensorResult, Tensor, bail};
 use kernels::Activation::Relu;
+use kernels::{Network, Precision, Slot};
 use rand_chacha::ChaCha8Rng;
 
 use crate::block::{Block, BlockShape, PlainBlock, PreActivationBlock};
@@ -22,6 +23,7 @@ pub struct ResNet {
     norm: Norm,
     blocks: Vec<Block>,
     feature_dim: usize,
+    precision: Precision,
 }
 
 impl ResNet {
@@ -112,7 +114,21 @@ impl ResNet {
             norm,
             blocks,
             feature_dim: channels,
+            precision: Precision::F32,
         })
+    }
+
+    /// Keeps activations in another precision. Takes effect on a CPU in the torchvision family; parameters, their
+    /// gradients, statistics and features stay f32.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// How activations are kept.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The configuration it was built from.
@@ -143,6 +159,13 @@ impl ResNet {
             Some(side) => kernels::upsample_bilinear(x, side, side)?,
             None => x.clone(),
         };
+        if mode != Mode::Eval
+            && self.config.arch != Arch::ResNet50V2
+            && Network::applies(&h)
+            && let Some((network, output, norms)) = self.network(mode)
+        {
+            return self.forward_as_one(&network, output, &norms, &h, mode);
+        }
         let keras = self.config.arch == Arch::ResNet50V2;
         h = self.stem.forward(&h, mode)?; // [N, H/2, W/2, 64]
         if !keras {
@@ -162,6 +185,40 @@ impl ResNet {
             h = self.norm.forward(&h, None, Relu, mode)?;
         }
         kernels::global_avg_pool(&h) // [N, feature_dim]
+    }
+
+    /// The encoder as one operator with its batch norms in order; none for ResNet50V2, whose blocks are of another kind.
+    fn network(&self, mode: Mode) -> Option<(Network, Slot, Vec<&Norm>)> {
+        let mut network = Network::new();
+        let mut norms = vec![&self.norm];
+        let stem = self.stem.with_norm(&self.norm, Relu, mode);
+        let mut slot = network.conv_norm(Network::INPUT, stem, None);
+        if self.config.stem == Stem::ImageNet {
+            slot = network.max_pool(slot, 3, 2, 1);
+        }
+        for block in &self.blocks {
+            slot = block.append(&mut network, slot, mode, &mut norms)?;
+        }
+        Some((network, slot, norms))
+    }
+
+    fn forward_as_one(
+        &self,
+        network: &Network,
+        output: Slot,
+        norms: &[&Norm],
+        x: &Tensor,
+        mode: Mode,
+    ) -> TensorResult<Tensor> {
+        if mode == Mode::Frozen {
+            let statistics: Vec<_> = norms.iter().map(|norm| norm.running()).collect();
+            return network.infer(output, x, &statistics, self.precision);
+        }
+        let (features, moments) = network.train(output, x, self.precision)?;
+        for (norm, moments) in norms.iter().zip(&moments) {
+            norm.update(moments)?;
+        }
+        Ok(features)
     }
 
     /// Multiply-adds of the forward pass of one image of the given size (convolutions only; a training step costs

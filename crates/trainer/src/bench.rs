@@ -5,7 +5,7 @@ use crate::model::{Encoder, Head, Supervised};
 use crate::recipe::{HeadKind, Model, Recipe};
 use crate::step::{Place, Stepper};
 use crate::{
-    Arm, Error, OptimizerConfig, Result, ScheduleConfig, StageId, StageKind, Training,
+    Arm, Error, OptimizerConfig, Precision, Result, ScheduleConfig, StageId, StageKind, Training,
     training_thread,
 };
 use candle_core::Device;
@@ -39,7 +39,7 @@ impl BenchNetwork {
         }
     }
 
-    fn model(self) -> Model {
+    fn model(self, precision: Precision) -> Model {
         let (arch, stem) = match self {
             Self::R50 => (Arch::ResNet50, Stem::ImageNet),
             Self::R50Cifar => (Arch::ResNet50, Stem::Cifar),
@@ -48,6 +48,7 @@ impl BenchNetwork {
         Model {
             arch,
             stem,
+            precision,
             ..Model::default()
         }
     }
@@ -85,10 +86,11 @@ pub struct TrainingStep {
 /// A training step of `network` on a batch of random pixels.
 pub fn training_step(
     network: BenchNetwork,
+    precision: Precision,
     batch_size: usize,
     device: &Device,
 ) -> Result<TrainingStep> {
-    training_step_of(&network.model(), batch_size, device)
+    training_step_of(&network.model(precision), batch_size, device)
 }
 
 fn training_step_of(model: &Model, batch_size: usize, device: &Device) -> Result<TrainingStep> {
@@ -172,11 +174,12 @@ pub struct FeatureStep {
 /// A feature step of `network` on a batch of random pixels.
 pub fn feature_step(
     network: BenchNetwork,
+    precision: Precision,
     batch_size: usize,
     device: &Device,
 ) -> Result<FeatureStep> {
     Ok(FeatureStep {
-        encoder: Encoder::new(&network.model(), 0, device)?,
+        encoder: Encoder::new(&network.model(precision), 0, device)?,
         batch: random_batch(batch_size, device)?,
     })
 }

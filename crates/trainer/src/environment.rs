@@ -142,6 +142,8 @@ fn cpu_name() -> String {
 /// The instruction set that the kernels use.
 fn simd() -> &'static str {
     match kernels::cpu_features().used {
+        Isa::Amx => "amx+avx512bf16",
+        Isa::Avx512Bf16 => "avx512bf16",
         Isa::Avx512 => "avx512f",
         Isa::Avx2 => "avx2+fma",
         Isa::Portable if cfg!(target_arch = "aarch64") => "neon",

@@ -20,7 +20,7 @@ impl Gradients {
 
     /// Back-propagates `loss` and adds what reaches the parameters.
     pub fn add(&mut self, loss: &Tensor, parameters: &[Trainable]) -> Result<()> {
-        let mut store = loss.backward()?;
+        let mut store = kernels::backward(loss)?;
         self.sums.resize(parameters.len(), None);
         for (sum, parameter) in self.sums.iter_mut().zip(parameters) {
             if let Some(gradient) = store.remove(&parameter.var) {

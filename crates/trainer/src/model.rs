@@ -36,7 +36,8 @@ impl Encoder {
             &config,
             &mut parameters,
             &mut stream(seed, "init: encoder", &[]),
-        )?;
+        )?
+        .with_precision(model.precision.into());
         Ok(Self { net, parameters })
     }
 

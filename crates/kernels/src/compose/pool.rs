@@ -10,7 +10,7 @@ use crate::pool::check_global;
 /// A tap in the padding reads the nearest pixel instead: that pixel lies in the same window and was or will be read
 /// anyway, so neither the maximum nor which pixel is the first to reach it changes.
 pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<Tensor> {
-    let s = PoolShape::new(x, kernel, stride, padding)?;
+    let s = PoolShape::new(x.dims(), kernel, stride, padding)?;
     let pixels = x.contiguous()?.reshape((s.n, s.h * s.w, s.c))?;
     let nearest = |i: usize, r: usize, len: usize| {
         (i * stride + r).saturating_sub(padding).min(len - 1) as u32

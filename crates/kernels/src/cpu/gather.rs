@@ -1,7 +1,7 @@
 //! Matrix products over gathered rows: a convolution's output, and its input gradient.
 //!
 //! ```text
-//! target[pixel, j] = act(bias[j] + Σ_taps Σ_k source[pixel + tap, k] · weight[tap, k, j] + residual[pixel, j])
+//! target[pixel, j] = act(scale[j] · Σ_taps Σ_k source[pixel + tap, k] · weight[tap, k, j] + bias[j] + residual[pixel, j])
 //! ```
 //!
 //! The weights are packed once per call into panels of `NR` columns; each task copies the rows it needs, chunk by
@@ -33,6 +33,8 @@ const SPARE_STEPS: usize = 16;
 /// What happens to a complete sum before it is stored.
 #[derive(Debug, Clone, Copy)]
 pub struct Finish<'a, T> {
+    /// Multiplied, one value per output channel.
+    pub scale: Option<&'a [f32]>,
     /// Added, one value per output channel.
     pub bias: Option<&'a [f32]>,
     /// Added, one value per output value.
@@ -44,13 +46,14 @@ pub struct Finish<'a, T> {
 impl<T> Finish<'_, T> {
     /// Nothing happens.
     pub const NONE: Self = Self {
+        scale: None,
         bias: None,
         residual: None,
         relu: false,
     };
 }
 
-/// `y = act(conv(x, w) + bias + residual)`; `x: [N, H, W, C]`, `w: [O, kh, kw, C/g]`, `y: [N, H', W', O]`.
+/// `y = act(conv(x, w) · scale + bias + residual)`; `x: [N, H, W, C]`, `w: [O, kh, kw, C/g]`, `y: [N, H', W', O]`.
 pub fn conv_forward<T: Value>(s: &ConvShape, x: &[T], w: &[f32], finish: Finish<'_, T>) -> Vec<T> {
     let groups = s.cfg.groups;
     let (ck, og) = (s.c / groups, s.o / groups);
@@ -343,7 +346,13 @@ impl<T: Value> Job<'_, T> {
             .enumerate()
             .for_each(|(i, to)| *to = i * kernel.nr);
 
-        let plain = self.finish.residual.is_none() && !self.finish.relu;
+        let Finish {
+            scale,
+            residual,
+            relu,
+            ..
+        } = self.finish;
+        let plain = scale.is_none() && residual.is_none() && !relu;
         let direct = T::as_f32(out).filter(|_| plain);
         let chunks = &task.plan.chunks;
         let stage_len = count * kernel.nr;
@@ -367,11 +376,15 @@ impl<T: Value> Job<'_, T> {
                     [..panels.len];
                 let column = panel * kernel.nr;
                 let width = kernel.nr.min(self.columns - column);
-                let mut bias = [0f32; MAX_NR];
-                if let Some(all) = self.finish.bias {
-                    let all = &all[task.group * self.columns + column..][..width];
-                    bias[..width].copy_from_slice(all);
-                }
+                let channels = |all: Option<&[f32]>, otherwise: f32| {
+                    let mut values = [otherwise; MAX_NR];
+                    if let Some(all) = all {
+                        let all = &all[task.group * self.columns + column..][..width];
+                        values[..width].copy_from_slice(all);
+                    }
+                    values
+                };
+                let bias = channels(self.finish.bias, 0.0);
                 if let Some(out) = direct {
                     let onto = match self.finish.bias {
                         _ if c > 0 || self.onto => Onto::Sum,
@@ -421,8 +434,9 @@ impl<T: Value> Job<'_, T> {
                     }
                 }
                 if c + 1 == chunks.len() {
+                    let affine = (&channels(scale, 1.0)[..width], &bias[..width]);
                     // SAFETY: the caller's.
-                    unsafe { self.store(stage, kernel.nr, &bias[..width], targets, column, out) };
+                    unsafe { self.store(stage, kernel.nr, affine, targets, column, out) };
                 }
             }
         }
@@ -436,14 +450,14 @@ impl<T: Value> Job<'_, T> {
         &self,
         sums: &[f32],
         nr: usize,
-        bias: &[f32],
+        affine: (&[f32], &[f32]),
         targets: &[usize],
         column: usize,
         out: Shared<'_, T>,
     ) {
+        let width = affine.0.len();
         // SAFETY: the caller's; targets are distinct, so the parts do not overlap.
-        let row =
-            |target: usize| unsafe { out.part(target + column, target + column + bias.len()) };
+        let row = |target: usize| unsafe { out.part(target + column, target + column + width) };
         if self.onto {
             // SAFETY: written before, by the caller's promise.
             let rows: Rows<'_, T> = targets
@@ -454,10 +468,17 @@ impl<T: Value> Job<'_, T> {
         } else {
             let rows: NewRows<'_, T> = targets.iter().map(|&t| row(t)).collect();
             let residual = self.finish.residual.map(|all| {
-                let at = |&target: &usize| &all[target + column..][..bias.len()];
+                let at = |&target: &usize| &all[target + column..][..width];
                 targets.iter().map(at).collect::<Vec<_>>()
             });
-            store_panel(sums, nr, bias, residual.as_deref(), self.finish.relu, rows);
+            store_panel(
+                sums,
+                nr,
+                affine,
+                residual.as_deref(),
+                self.finish.relu,
+                rows,
+            );
         }
     }
 }
@@ -466,10 +487,12 @@ type Rows<'a, T> = Vec<&'a mut [T]>;
 type NewRows<'a, T> = Vec<&'a mut [MaybeUninit<T>]>;
 
 vectorised! {
-    /// `rows = act(sums + bias + residual)`
-    pub fn store_panel<T: Value>(sums: &[f32], nr: usize, bias: &[f32], residual: Option<&[&[T]]>, relu: bool, rows: NewRows<'_, T>) {
+    /// `rows = act(sums · scale + bias + residual)`
+    pub fn store_panel<T: Value>(sums: &[f32], nr: usize, affine: (&[f32], &[f32]), residual: Option<&[&[T]]>, relu: bool, rows: NewRows<'_, T>) {
+        let (scale, bias) = affine;
         for (i, row) in rows.into_iter().enumerate() {
             let sums = &sums[i * nr..][..row.len()];
+            let sums = sums.iter().zip(scale).map(|(x, s)| x * s);
             let finish = |x: f32| if relu { rectify(x) } else { x };
             match residual {
                 Some(residual) => {

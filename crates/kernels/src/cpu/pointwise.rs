@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::buffer::{Shared, written};
 use super::isa::vectorised;
 use super::norm::rectify;
+use super::value::Value;
 
 /// Values of one task.
 const STEP: usize = 32 * 1024;
@@ -50,6 +51,21 @@ vectorised! {
     pub fn open_gates(dy: &[f32], y: &[f32], g: &mut [MaybeUninit<f32>]) {
         for ((dy, y), g) in dy.iter().zip(y).zip(g) {
             g.write(if *y > 0.0 { *dy } else { 0.0 });
+        }
+    }
+}
+
+/// to += x
+pub fn add<T: Value>(to: &mut [T], x: &[T]) {
+    to.par_chunks_mut(STEP)
+        .zip(x.par_chunks(STEP))
+        .for_each(|(to, x)| add_all(to, x));
+}
+
+vectorised! {
+    pub fn add_all<T: Value>(to: &mut [T], x: &[T]) {
+        for (to, x) in to.iter_mut().zip(x) {
+            *to = T::of(to.get() + x.get());
         }
     }
 }

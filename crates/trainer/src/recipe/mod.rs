@@ -131,6 +131,9 @@ pub struct Model {
     pub upsample: Option<usize>,
     /// Start every residual branch at zero.
     pub zero_init_residual: bool,
+    /// How the encoder keeps its activations on a CPU: `f32` or `bf16`. Parameters and their updates are f32 always.
+    #[serde(default)]
+    pub precision: Precision,
     /// `random`, `hub:OWNER/NAME` or a `.safetensors` file: the weights that all arms but `transfer` start from.
     pub init: Init,
 }
@@ -153,7 +156,38 @@ impl Default for Model {
             width: 1.0,
             upsample: None,
             zero_init_residual: false,
+            precision: Precision::F32,
             init: Init::Random,
+        }
+    }
+}
+
+/// How activations are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// `f32`.
+    #[default]
+    F32,
+    /// `bf16`: half the memory, and faster where the processor multiplies it.
+    Bf16,
+}
+
+impl Precision {
+    /// As typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl From<Precision> for kernels::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
         }
     }
 }

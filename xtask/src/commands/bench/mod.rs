@@ -68,7 +68,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         machine::line()
     ));
 
-    let mut own = trainer::training_step(args.network, batch, &device)?;
+    let mut own = trainer::training_step(args.network, args.precision.into(), batch, &device)?;
     let mut own = move || Ok(own.run()?);
     let mut stock = match args.peer {
         Some(Peer::StockCandle) => Some(stock_step(args.network, batch, &device)?),

@@ -1,0 +1,415 @@
+//! A network's passes: forward with a tape of what backward needs, backward along it, and inference without one.
+
+use candle_core::Result;
+
+use super::shapes::{Shapes, StepShape};
+use super::{ConvNorm, Network, Step};
+use crate::batch_norm::Activation;
+use crate::cpu::gather::{Finish, conv_backward_input, conv_forward};
+use crate::cpu::norm::{self, Backward, Gate, Moments};
+use crate::cpu::value::Value;
+use crate::cpu::weight_grad::conv_backward_weight;
+use crate::cpu::{pointwise, pool, with_values};
+use crate::geometry::{ConvConfig, ConvShape};
+
+const NAME: &str = "network";
+
+/// What a forward pass leaves for the backward pass.
+pub struct Tape<T> {
+    /// The input as the first layer reads it, then what every step gives; empty where nothing reads it any more.
+    slots: Vec<Vec<T>>,
+    /// What every step computed on the way.
+    records: Vec<Option<Record<T>>>,
+}
+
+/// A convolution before its normalisation.
+struct Record<T> {
+    sums: Vec<T>,
+    mean: Vec<f32>,
+    inv_std: Vec<f32>,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+}
+
+/// What a forward pass gives.
+pub struct Forward<T> {
+    /// `[N, O]`
+    pub features: Vec<f32>,
+    /// Of every [`ConvNorm`].
+    pub moments: Vec<Moments>,
+    pub tape: Tape<T>,
+}
+
+/// Gradients of the input and of every parameter, where asked for.
+pub struct Gradients {
+    pub input: Option<Vec<f32>>,
+    pub parameters: Vec<Option<Vec<f32>>>,
+}
+
+/// The first layer's view of its input: padded with pixels and channels of zeros, so that a window's rows are
+/// contiguous, all pixels see all taps, and channels make whole units.
+#[derive(Clone, Copy)]
+struct Entry {
+    /// As the caller has it.
+    outer: ConvShape,
+    /// As it is computed.
+    inner: ConvShape,
+}
+
+impl Entry {
+    fn new<T: Value>(outer: ConvShape) -> Self {
+        let c = match outer.cfg.groups {
+            1 => outer.c.next_multiple_of(T::PER_UNIT),
+            _ => outer.c,
+        };
+        let inner = ConvShape {
+            h: outer.h + 2 * outer.cfg.padding,
+            w: outer.w + 2 * outer.cfg.padding,
+            c,
+            cfg: ConvConfig {
+                padding: 0,
+                ..outer.cfg
+            },
+            ..outer
+        };
+        Self { outer, inner }
+    }
+
+    /// Index pairs (outer, inner) of the first channel of every pixel.
+    fn pixels(&self) -> impl Iterator<Item = (usize, usize)> {
+        let (o, i, p) = (self.outer, self.inner, self.outer.cfg.padding);
+        (0..o.n).flat_map(move |n| {
+            (0..o.h).flat_map(move |y| {
+                (0..o.w).map(move |x| {
+                    let outer = ((n * o.h + y) * o.w + x) * o.c;
+                    (outer, ((n * i.h + y + p) * i.w + x + p) * i.c)
+                })
+            })
+        })
+    }
+
+    fn input<T: Value>(&self, x: &[f32]) -> Vec<T> {
+        let i = self.inner;
+        let mut values = vec![T::ZERO; i.n * i.h * i.w * i.c];
+        for (from, to) in self.pixels() {
+            for (to, x) in values[to..].iter_mut().zip(&x[from..from + self.outer.c]) {
+                *to = T::of(*x);
+            }
+        }
+        values
+    }
+
+    fn input_gradient<T: Value>(&self, dx: &[T]) -> Vec<f32> {
+        let o = self.outer;
+        let mut values = vec![0f32; o.n * o.h * o.w * o.c];
+        for (to, from) in self.pixels() {
+            for (to, x) in values[to..to + o.c].iter_mut().zip(&dx[from..]) {
+                *to = x.get();
+            }
+        }
+        values
+    }
+
+    /// `[O, kh, kw, C]` with as many channels as are computed.
+    fn weight(&self, w: &[f32]) -> Vec<f32> {
+        let (from, to) = (self.outer.c, self.inner.c);
+        let mut padded = vec![0f32; w.len() / from * to];
+        for (to, from) in padded.chunks_exact_mut(to).zip(w.chunks_exact(from)) {
+            to[..from.len()].copy_from_slice(from);
+        }
+        padded
+    }
+
+    /// The gradient without the channels that only pad.
+    fn weight_gradient(&self, dw: Vec<f32>) -> Vec<f32> {
+        match self.outer.c == self.inner.c {
+            true => dw,
+            false => (dw.chunks_exact(self.inner.c))
+                .flat_map(|dw| &dw[..self.outer.c])
+                .copied()
+                .collect(),
+        }
+    }
+}
+
+/// Runs `f` on a layer's shape and weight as they are computed.
+fn with_weight<T: Value, R>(
+    i: usize,
+    shape: &ConvShape,
+    layer: &ConvNorm,
+    f: impl FnOnce(&ConvShape, &[f32]) -> R,
+) -> Result<R> {
+    with_values(NAME, &layer.weight, |w| {
+        if i > 0 {
+            return Ok(f(shape, w));
+        }
+        let entry = Entry::new::<T>(*shape);
+        match entry.outer.c == entry.inner.c {
+            true => Ok(f(&entry.inner, w)),
+            false => Ok(f(&entry.inner, &entry.weight(w))),
+        }
+    })
+}
+
+fn first(shapes: &Shapes) -> ConvShape {
+    match shapes.steps[0] {
+        StepShape::Conv(shape) => shape,
+        StepShape::Pool(_) => unreachable!("`Shapes` lets a network begin with a convolution only"),
+    }
+}
+
+/// For every slot the last step that reads it.
+fn last_readers(network: &Network, output: usize) -> Vec<usize> {
+    let mut last = vec![0; network.steps.len() + 1];
+    for (i, step) in network.steps.iter().enumerate() {
+        match step {
+            Step::ConvNorm {
+                input, residual, ..
+            } => {
+                last[*input] = i;
+                residual.iter().for_each(|r| last[*r] = i);
+            }
+            Step::MaxPool { input, .. } => last[*input] = i,
+        }
+    }
+    last[output] = usize::MAX;
+    last
+}
+
+/// The walk that training and inference share: `layer(step, shape, layer, x, residual)` gives a layer's result.
+fn walk<T: Value>(
+    network: &Network,
+    shapes: &Shapes,
+    x: &[f32],
+    keep: bool,
+    mut layer: impl FnMut(usize, &ConvShape, &ConvNorm, &[T], Option<&[T]>) -> Result<Vec<T>>,
+) -> Result<(Vec<f32>, Vec<Vec<T>>)> {
+    let last = last_readers(network, shapes.output);
+    let mut slots: Vec<Vec<T>> = Vec::with_capacity(network.steps.len() + 1);
+    slots.push(Entry::new::<T>(first(shapes)).input(x));
+    for (i, (step, shape)) in network.steps.iter().zip(&shapes.steps).enumerate() {
+        let given = match (step, shape) {
+            (
+                Step::ConvNorm {
+                    input,
+                    residual,
+                    layer: l,
+                },
+                StepShape::Conv(s),
+            ) => {
+                let residual = residual.map(|r| slots[r].as_slice());
+                layer(i, s, l, &slots[*input], residual)?
+            }
+            (Step::MaxPool { input, .. }, StepShape::Pool(s)) => {
+                pool::max_forward(s, &slots[*input])
+            }
+            _ => unreachable!("`Shapes` has one shape of the same kind for every step"),
+        };
+        slots.push(given);
+        if !keep {
+            for (slot, last) in slots.iter_mut().zip(&last) {
+                if *last <= i {
+                    *slot = Vec::new();
+                }
+            }
+        }
+    }
+    let [_, h, w, c] = shapes.last();
+    let features = pool::mean_forward(h * w, c, &slots[shapes.output]);
+    Ok((features, slots))
+}
+
+/// With the batch's statistics; without `keep`, nothing is left for a backward pass.
+pub fn train<T: Value>(
+    network: &Network,
+    shapes: &Shapes,
+    x: &[f32],
+    keep: bool,
+) -> Result<Forward<T>> {
+    let mut moments = Vec::new();
+    let mut records: Vec<Option<Record<T>>> = (0..network.steps.len()).map(|_| None).collect();
+    let (features, slots) = walk(network, shapes, x, keep, |i, shape, layer, x, residual| {
+        let sums: Vec<T> =
+            with_weight::<T, _>(i, shape, layer, |s, w| conv_forward(s, x, w, Finish::NONE))?;
+        let of_batch = norm::moments(&sums, shape.o);
+        let inv_std = norm::inverse_std(&of_batch.var, layer.eps);
+        let (scale, shift) = affine(layer, &of_batch.mean, &inv_std)?;
+        let y = norm::normalise(&sums, &scale, &shift, residual, layer.act);
+        if keep {
+            records[i] = Some(Record {
+                sums,
+                mean: of_batch.mean.clone(),
+                inv_std,
+                scale,
+                shift,
+            });
+        }
+        moments.push(of_batch);
+        Ok(y)
+    })?;
+    Ok(Forward {
+        features,
+        moments,
+        tape: Tape { slots, records },
+    })
+}
+
+/// With given statistics (mean and variance of every layer); the features.
+pub fn infer<T: Value>(
+    network: &Network,
+    shapes: &Shapes,
+    x: &[f32],
+    statistics: &[(Vec<f32>, Vec<f32>)],
+) -> Result<Vec<f32>> {
+    let mut statistics = statistics.iter();
+    let (features, _) = walk::<T>(network, shapes, x, false, |i, shape, layer, x, residual| {
+        let (mean, var) = statistics.next().expect("as many pairs as layers");
+        let (scale, shift) = affine(layer, mean, &norm::inverse_std(var, layer.eps))?;
+        let finish = Finish {
+            scale: Some(&scale),
+            bias: Some(&shift),
+            residual,
+            relu: layer.act == Activation::Relu,
+        };
+        with_weight::<T, _>(i, shape, layer, |s, w| conv_forward(s, x, w, finish))
+    })?;
+    Ok(features)
+}
+
+/// Scale and shift of `gamma · (x − mean) · inv_std + beta`.
+fn affine(layer: &ConvNorm, mean: &[f32], inv_std: &[f32]) -> Result<(Vec<f32>, Vec<f32>)> {
+    let (gamma, beta) = (layer.gamma.to_vec1::<f32>()?, layer.beta.to_vec1::<f32>()?);
+    let scale: Vec<f32> = gamma.iter().zip(inv_std).map(|(g, i)| g * i).collect();
+    let shift = (beta.iter().zip(mean).zip(&scale))
+        .map(|((b, m), s)| b - m * s)
+        .collect();
+    Ok((scale, shift))
+}
+
+impl<T: Value> Tape<T> {
+    /// Gradients from that of the features, `dy: [N, O]`; `tracked` says which parameters want one.
+    pub fn backward(
+        &self,
+        network: &Network,
+        shapes: &Shapes,
+        dy: &[f32],
+        tracked: &[bool],
+        input_tracked: bool,
+    ) -> Result<Gradients> {
+        let needed = needed(network, tracked, input_tracked);
+        let mut gradients = Gradients {
+            input: None,
+            parameters: vec![None; tracked.len()],
+        };
+        let mut slots: Vec<Option<Vec<T>>> = vec![None; network.steps.len() + 1];
+        let [_, h, w, c] = shapes.last();
+        slots[shapes.output] = Some(pool::mean_backward(h * w, c, dy));
+
+        let mut parameter = tracked.len();
+        for (i, step) in network.steps.iter().enumerate().rev() {
+            let given = slots[i + 1].take().filter(|_| needed[i + 1]);
+            match (step, &shapes.steps[i]) {
+                (
+                    Step::ConvNorm {
+                        input,
+                        residual,
+                        layer,
+                    },
+                    StepShape::Conv(shape),
+                ) => {
+                    parameter -= 3;
+                    let Some(mut dy) = given else { continue };
+                    let record = self.records[i].as_ref().expect("a tape that was kept");
+                    let gate = match (layer.act, residual) {
+                        (Activation::Identity, _) => Gate::Open,
+                        (Activation::Relu, Some(_)) => Gate::Result(self.slots[i + 1].as_slice()),
+                        (Activation::Relu, None) => Gate::Affine(&record.scale, &record.shift),
+                    };
+                    let gamma = layer.gamma.to_vec1::<f32>()?;
+                    let mut backward = Backward {
+                        x: &record.sums,
+                        gate,
+                        mean: &record.mean,
+                        inv_std: &record.inv_std,
+                        gamma: &gamma,
+                        statistics: true,
+                    };
+                    // The gradient of the sums, in place of the result's where nothing else needs that.
+                    let (sums, dy) = match residual.filter(|r| needed[*r]) {
+                        Some(residual) => {
+                            let sums = backward.close_and_sum(&mut dy);
+                            backward.gate = Gate::Open;
+                            let before = backward.input_of(&sums, &dy);
+                            accumulate(&mut slots[residual], dy);
+                            (sums, before)
+                        }
+                        None => {
+                            let sums = backward.sums(&dy);
+                            backward.input(&sums, &mut dy);
+                            (sums, dy)
+                        }
+                    };
+                    let (d_gamma, d_beta) = sums.affine.split_at(shape.o);
+                    let own = &mut gradients.parameters[parameter..parameter + 3];
+                    own[1] = tracked[parameter + 1].then(|| d_gamma.to_vec());
+                    own[2] = tracked[parameter + 2].then(|| d_beta.to_vec());
+                    if tracked[parameter] {
+                        let x = &self.slots[*input];
+                        own[0] = Some(if i == 0 {
+                            let entry = Entry::new::<T>(*shape);
+                            entry.weight_gradient(conv_backward_weight(&entry.inner, x, &dy))
+                        } else {
+                            conv_backward_weight(shape, x, &dy)
+                        });
+                    }
+                    if needed[*input] {
+                        let onto = slots[*input].take();
+                        let dx = with_weight::<T, _>(i, shape, layer, |s, w| {
+                            conv_backward_input(s, &dy, w, onto)
+                        })?;
+                        match input {
+                            0 => {
+                                gradients.input = Some(Entry::new::<T>(*shape).input_gradient(&dx))
+                            }
+                            _ => slots[*input] = Some(dx),
+                        }
+                    }
+                }
+                (Step::MaxPool { input, .. }, StepShape::Pool(shape)) => {
+                    let Some(dy) = given else { continue };
+                    let dx =
+                        pool::max_backward(shape, &self.slots[*input], &self.slots[i + 1], &dy);
+                    accumulate(&mut slots[*input], dx);
+                }
+                _ => unreachable!("`Shapes` has one shape of the same kind for every step"),
+            }
+        }
+        Ok(gradients)
+    }
+}
+
+/// For every slot whether anything before it wants a gradient.
+fn needed(network: &Network, tracked: &[bool], input_tracked: bool) -> Vec<bool> {
+    let mut needed = vec![input_tracked];
+    let mut tracked = tracked.chunks_exact(3);
+    for step in &network.steps {
+        let wanted = match step {
+            Step::ConvNorm {
+                input, residual, ..
+            } => {
+                let own = tracked.next().is_some_and(|own| own.contains(&true));
+                own || needed[*input] || residual.is_some_and(|r| needed[r])
+            }
+            Step::MaxPool { input, .. } => needed[*input],
+        };
+        needed.push(wanted);
+    }
+    needed
+}
+
+fn accumulate<T: Value>(slot: &mut Option<Vec<T>>, gradient: Vec<T>) {
+    match slot {
+        Some(sum) => pointwise::add(sum, &gradient),
+        None => *slot = Some(gradient),
+    }
+}
