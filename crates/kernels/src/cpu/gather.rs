@@ -244,9 +244,9 @@ impl<T: Value> Job<'_, T> {
         let steps = self.depth.div_ceil(T::PER_UNIT);
         let count = self.columns.div_ceil(kernel.nr);
         let len = (self.taps * steps + SPARE_STEPS) * kernel.nr;
-        let used: Vec<usize> = (0..self.taps)
-            .filter(|tap| {
-                let sees = |c: &Class| c.segments.iter().any(|s| s.tap == *tap);
+        let used: Vec<bool> = (0..self.taps)
+            .map(|tap| {
+                let sees = |c: &Class| c.segments.iter().any(|s| s.tap == tap);
                 self.classes.iter().any(sees)
             })
             .collect();
@@ -256,9 +256,16 @@ impl<T: Value> Job<'_, T> {
             packed.par_chunks_mut(len).enumerate().for_each(|(i, to)| {
                 with_workspace(|space| {
                     let mut strip = Strip(&mut space.a);
-                    for &tap in &used {
-                        let to = &mut to[tap * steps * kernel.nr..][..steps * kernel.nr];
-                        pack(&mut strip, i / count, i % count, tap, kernel.nr, to);
+                    for (tap, to) in to
+                        .chunks_exact_mut(steps * kernel.nr)
+                        .take(self.taps)
+                        .enumerate()
+                    {
+                        if used[tap] {
+                            pack(&mut strip, i / count, i % count, tap, kernel.nr, to);
+                        } else if kernel.tiled && steps % 16 != 0 {
+                            to.fill(0); // the last tile of the tap before reaches into it
+                        }
                     }
                 });
                 to[self.taps * steps * kernel.nr..].fill(0);

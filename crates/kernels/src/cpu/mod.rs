@@ -17,6 +17,9 @@ pub mod transpose;
 pub mod value;
 pub mod weight_grad;
 
+#[cfg(test)]
+mod bf16_tests;
+
 use candle_core::{CpuStorage, DType, Layout, Result, Tensor, bail};
 
 /// Whether every tensor is f32 in main memory, so that the fast path applies.

@@ -7,6 +7,7 @@ mod half;
 mod instruction_sets;
 mod network;
 mod norm;
+mod one_node;
 mod oracle;
 mod pointwise;
 mod pool;

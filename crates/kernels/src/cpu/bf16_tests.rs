@@ -1,0 +1,205 @@
+//! Products of bf16 against f64: exact operands, so that what is left is the rounding of f32 sums and of the result.
+
+use half::bf16;
+
+use super::buffer::poison_buffers;
+use super::gather::{Finish, conv_backward_input, conv_forward};
+use super::isa::isa;
+use super::value::Value;
+use super::weight_grad::conv_backward_weight;
+use crate::geometry::{ConvConfig, ConvShape};
+
+/// Numbers in (−1, 1) with the 8 bits of a bf16.
+fn random(seed: u32, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 24) as f32 - 127.5) / 128.0
+        })
+        .map(|x| bf16::from_f32(x).to_f32())
+        .collect()
+}
+
+fn stored(values: &[f32]) -> Vec<bf16> {
+    values.iter().map(|x| bf16::from_f32(*x)).collect()
+}
+
+/// Calls `f(y index, x index, w index)` for every product of a convolution.
+fn products(s: &ConvShape, mut f: impl FnMut(usize, usize, usize)) {
+    let (cg, og, cfg) = (s.c / s.cfg.groups, s.o / s.cfg.groups, s.cfg);
+    let at = |i: usize, r: usize, len: usize| {
+        let position = (i * cfg.stride + r * cfg.dilation).checked_sub(cfg.padding);
+        position.filter(|p| *p < len)
+    };
+    for (n, i, j) in (0..s.n * s.ho * s.wo).map(|p| (p / (s.ho * s.wo), p / s.wo % s.ho, p % s.wo))
+    {
+        for (r, q) in (0..s.kh * s.kw).map(|t| (t / s.kw, t % s.kw)) {
+            let (Some(a), Some(b)) = (at(i, r, s.h), at(j, q, s.w)) else {
+                continue;
+            };
+            for (o, c) in (0..s.o * cg).map(|k| (k / cg, k % cg)) {
+                let y = ((n * s.ho + i) * s.wo + j) * s.o + o;
+                let x = ((n * s.h + a) * s.w + b) * s.c + o / og * cg + c;
+                f(y, x, ((o * s.kh + r) * s.kw + q) * cg + c);
+            }
+        }
+    }
+}
+
+/// A sum, and the sum of its terms' sizes, which scales its rounding.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    value: f64,
+    size: f64,
+    terms: f64,
+}
+
+impl Sum {
+    fn add(&mut self, term: f64) {
+        self.value += term;
+        self.size += term.abs();
+        self.terms += 1.0;
+    }
+
+    /// The error that f32 sums of this many terms may have.
+    fn rounding(&self) -> f64 {
+        (self.terms + 2.0) * 2f64.powi(-24) * self.size + f64::from(f32::MIN_POSITIVE)
+    }
+
+    #[track_caller]
+    fn check_f32(&self, what: &str, got: f32) {
+        let error = (f64::from(got) - self.value).abs();
+        assert!(
+            error <= self.rounding(),
+            "{what}: {got} is not {}",
+            self.value
+        );
+    }
+
+    /// One rounding to 8 bits on top.
+    #[track_caller]
+    fn check_bf16(&self, what: &str, got: bf16) {
+        let error = (f64::from(got.get()) - self.value).abs();
+        let most = self.rounding() + 2f64.powi(-8) * (self.value.abs() + self.rounding());
+        assert!(error <= most, "{what}: {got} is not {}", self.value);
+    }
+}
+
+/// [N, H, W, C], [O, kh, kw], stride, padding, dilation, groups
+const SHAPES: [([usize; 4], [usize; 3], [usize; 4]); 16] = [
+    ([9, 1, 1, 16], [16, 3, 3], [1, 1, 1, 1]),
+    ([3, 2, 1, 40], [8, 3, 3], [1, 1, 1, 1]),
+    ([2, 8, 8, 64], [64, 1, 1], [1, 0, 1, 1]),
+    ([3, 8, 8, 64], [96, 3, 3], [1, 1, 1, 1]),
+    ([2, 5, 7, 32], [40, 3, 3], [2, 1, 1, 1]),
+    ([5, 2, 2, 96], [64, 3, 3], [1, 1, 1, 1]),
+    ([9, 1, 1, 128], [160, 3, 3], [1, 1, 1, 1]),
+    ([2, 6, 6, 160], [33, 1, 1], [2, 0, 1, 1]),
+    ([2, 9, 9, 4], [24, 7, 7], [2, 0, 1, 1]),
+    ([1, 6, 5, 3], [5, 3, 3], [1, 1, 1, 1]),
+    ([1, 7, 7, 10], [6, 3, 3], [1, 2, 2, 2]),
+    ([2, 4, 4, 24], [12, 3, 3], [1, 1, 1, 3]),
+    ([1, 1, 1, 1], [1, 1, 1], [1, 0, 1, 1]),
+    ([1, 3, 3, 700], [34, 3, 3], [1, 1, 1, 1]),
+    ([40, 3, 3, 16], [300, 1, 1], [1, 0, 1, 1]),
+    ([2, 5, 5, 15], [31, 3, 3], [3, 1, 1, 1]),
+];
+
+#[test]
+fn products_are_exact_up_to_the_rounding_of_sums_and_result() {
+    poison_buffers(true);
+    for (i, (x, [o, kh, kw], [stride, padding, dilation, groups])) in SHAPES.into_iter().enumerate()
+    {
+        let cfg = ConvConfig {
+            stride,
+            padding,
+            dilation,
+            groups,
+        };
+        let s = ConvShape::of(&x, &[o, kh, kw, x[3] / groups], &cfg).expect("a shape");
+        let what = format!("{x:?} {o} {kh}x{kw} {cfg:?} on {:?}", isa());
+        let seed = 10 * i as u32;
+        let x = random(seed, s.n * s.h * s.w * s.c);
+        let w = random(seed + 1, s.o * s.kh * s.kw * s.c / groups);
+        let dy = random(seed + 2, s.n * s.ho * s.wo * s.o);
+        let (bias, scale) = (random(seed + 3, s.o), random(seed + 4, s.o));
+        let onto = random(seed + 5, x.len());
+
+        let mut y = vec![Sum::default(); dy.len()];
+        let mut dx = vec![Sum::default(); x.len()];
+        let mut dw = vec![Sum::default(); w.len()];
+        products(&s, |iy, ix, iw| {
+            y[iy].add(f64::from(x[ix]) * f64::from(w[iw]));
+            dx[ix].add(f64::from(dy[iy]) * f64::from(w[iw]));
+            dw[iw].add(f64::from(dy[iy]) * f64::from(x[ix]));
+        });
+
+        let (xs, dys) = (stored(&x), stored(&dy));
+        for (y, got) in y.iter().zip(conv_forward(&s, &xs, &w, Finish::NONE)) {
+            y.check_bf16(&what, got);
+        }
+        for (dw, got) in dw.iter().zip(conv_backward_weight(&s, &xs, &dys)) {
+            dw.check_f32(&what, got);
+        }
+        for (dx, got) in dx.iter().zip(conv_backward_input(&s, &dys, &w, None)) {
+            dx.check_bf16(&what, got);
+        }
+        let sum = conv_backward_input(&s, &dys, &w, Some(stored(&onto)));
+        for ((dx, onto), got) in dx.iter().zip(&onto).zip(sum) {
+            let mut dx = *dx;
+            dx.add(f64::from(*onto));
+            dx.check_bf16(&what, got);
+        }
+
+        // The same finish in f32 and bf16: scale, bias, residual, ReLU.
+        let check = |y: &Sum, i: usize| {
+            let mut sum = *y;
+            let channel = i % s.o;
+            sum.value *= f64::from(scale[channel]);
+            sum.size *= f64::from(scale[channel]).abs();
+            sum.add(f64::from(bias[channel]));
+            sum.add(f64::from(dy[i]));
+            sum.value = sum.value.max(0.0);
+            sum
+        };
+        let finish = Finish {
+            scale: Some(&scale),
+            bias: Some(&bias),
+            residual: Some(dys.as_slice()),
+            relu: true,
+        };
+        let got = conv_forward(&s, &xs, &w, finish);
+        let finish = Finish {
+            scale: Some(&scale),
+            bias: Some(&bias),
+            residual: Some(dy.as_slice()),
+            relu: true,
+        };
+        let single = conv_forward(&s, &x, &w, finish);
+        for (i, (y, (got, single))) in y.iter().zip(got.into_iter().zip(single)).enumerate() {
+            let want = check(y, i);
+            want.check_bf16(&what, got);
+            want.check_f32(&what, single);
+        }
+    }
+}
+
+#[test]
+fn narrower_sets_pass_too() {
+    const WISH: &str = "KERNELS_CPU";
+    if std::env::var_os(WISH).is_some() {
+        return; // already one of the processes below
+    }
+    for wish in ["avx512bf16", "avx512", "avx2", "portable"] {
+        let exe = std::env::current_exe().expect("this test's path");
+        let output = std::process::Command::new(exe)
+            .arg("bf16_tests")
+            .env(WISH, wish)
+            .output()
+            .expect("this test runs again");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "with {WISH}={wish}:\n{text}");
+        assert!(text.contains("2 passed"), "{text}");
+    }
+}
