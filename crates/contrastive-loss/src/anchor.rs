@@ -136,7 +136,10 @@ impl PerAnchor {
             });
         }
         let counts = |row: usize| self.defined[row] || self.divisor == rows;
-        let total: f64 = (0..rows).filter(|&row| counts(row)).map(|row| weights[row]).sum();
+        let total: f64 = (0..rows)
+            .filter(|&row| counts(row))
+            .map(|row| weights[row])
+            .sum();
         if total == 0.0 && self.divisor > 0 {
             return Err(Error::Setting {
                 option: "weights",

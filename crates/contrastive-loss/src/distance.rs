@@ -117,7 +117,13 @@ mod tests {
             let d = measure.matrix(&a, &b).unwrap();
             let diagonal = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
             let loss = (d * diagonal).unwrap().sum_all().unwrap();
-            let gradient = loss.backward().unwrap().get(&a).unwrap().to_vec2::<f32>().unwrap();
+            let gradient = loss
+                .backward()
+                .unwrap()
+                .get(&a)
+                .unwrap()
+                .to_vec2::<f32>()
+                .unwrap();
             for (got, expected) in gradient.iter().flatten().zip(expected.iter().flatten()) {
                 assert!((got - expected).abs() < 1e-6, "{gradient:?}");
             }

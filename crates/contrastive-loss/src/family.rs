@@ -153,7 +153,12 @@ impl TwoViews {
     }
 
     /// Both views, not normalised. Without parameters, those of the sigmoid are constants.
-    pub(crate) fn forward(&self, a: &Tensor, b: &Tensor, parameters: &[Tensor]) -> Result<PerAnchor> {
+    pub(crate) fn forward(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        parameters: &[Tensor],
+    ) -> Result<PerAnchor> {
         match self {
             Self::InfoNce(loss) => info_nce(&normalize(a)?, &normalize(b)?, None, loss),
             Self::Sigmoid(loss) => {
@@ -169,7 +174,12 @@ impl TwoViews {
         }
     }
 
-    pub(crate) fn bounds(&self, samples: usize, dim: usize, parameters: &[Tensor]) -> Result<Bounds> {
+    pub(crate) fn bounds(
+        &self,
+        samples: usize,
+        dim: usize,
+        parameters: &[Tensor],
+    ) -> Result<Bounds> {
         Ok(match self {
             Self::InfoNce(loss) => loss.bounds(samples, 0),
             Self::Sigmoid(loss) => {
@@ -210,7 +220,12 @@ impl Proxied {
     }
 
     /// z `[N, D]` and a label for every row.
-    pub(crate) fn forward(&self, z: &Tensor, labels: &Tensor, proxies: &Tensor) -> Result<PerAnchor> {
+    pub(crate) fn forward(
+        &self,
+        z: &Tensor,
+        labels: &Tensor,
+        proxies: &Tensor,
+    ) -> Result<PerAnchor> {
         match self {
             Self::ProxyNca(loss) => proxy_nca(z, labels, proxies, loss),
             Self::ProxyAnchor(loss) => proxy_anchor(z, labels, proxies, loss),

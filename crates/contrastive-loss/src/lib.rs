@@ -52,6 +52,4 @@ pub use similarity::{cosine_similarity, normalize, similarity_matrix};
 pub use supcon::{Denominator, Scale, Summation, SupConConfig, supcon};
 pub use supcon_soft::{Overlap, SoftSupCon, supcon_multilabel, supcon_soft};
 pub use supcon_weighted::{Balance, SupConWeighted, supcon_weighted};
-pub use views::{
-    BarlowTwins, InfoNce, Sigmoid, VicReg, barlow_twins, info_nce, sigmoid, vicreg,
-};
+pub use views::{BarlowTwins, InfoNce, Sigmoid, VicReg, barlow_twins, info_nce, sigmoid, vicreg};

@@ -122,7 +122,13 @@ impl Loss {
 
     /// The names of all losses.
     pub fn names() -> Vec<&'static str> {
-        let mut names = vec!["npairs", "supcon_out", "supcon_in", "nt_xent", "supcon_weighted"];
+        let mut names = vec![
+            "npairs",
+            "supcon_out",
+            "supcon_in",
+            "nt_xent",
+            "supcon_weighted",
+        ];
         for family in [Pairwise::NAMES, TwoViews::NAMES, Proxied::NAMES] {
             names.extend(family);
         }
@@ -132,7 +138,8 @@ impl Loss {
     /// τ; 1 for losses that divide by none.
     pub fn temperature(&self) -> f64 {
         let mut copy = self.clone();
-        copy.temperature_mut().map_or(1.0, |temperature| *temperature)
+        copy.temperature_mut()
+            .map_or(1.0, |temperature| *temperature)
     }
 
     /// Whether the loss divides similarities by a temperature.

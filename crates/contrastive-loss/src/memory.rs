@@ -150,7 +150,10 @@ mod tests {
         let error = memory.push_and_pair(&rows(5), &labels(5)).unwrap_err();
         assert!(error.to_string().contains("at least one batch"), "{error}");
         let wide = Tensor::ones((1, 3), DType::F32, &Device::Cpu).unwrap();
-        assert!(matches!(memory.push(&wide, &labels(1)), Err(Error::Mismatch { .. })));
+        assert!(matches!(
+            memory.push(&wide, &labels(1)),
+            Err(Error::Mismatch { .. })
+        ));
         assert!(CrossBatchMemory::new(0).is_err());
     }
 

@@ -30,7 +30,7 @@ impl PairSet {
     /// ```
     pub fn from_labels(labels: &Tensor) -> Result<Self> {
         let labels = labels::read(labels, labels.elem_count())?;
-        Ok(Self::of(&labels, &labels, |i| Some(i)))
+        Ok(Self::of(&labels, &labels, Some))
     }
 
     /// All pairs of anchors, labels `[N]`, with references, labels `[M]`.
@@ -158,7 +158,12 @@ impl PairSet {
     /// (|P(i)|, |N(i)|) of every anchor.
     pub(crate) fn counts(&self) -> Vec<(usize, usize)> {
         (0..self.rows)
-            .map(|row| (self.positives_of(row).count(), self.negatives_of(row).count()))
+            .map(|row| {
+                (
+                    self.positives_of(row).count(),
+                    self.negatives_of(row).count(),
+                )
+            })
             .collect()
     }
 
@@ -166,8 +171,14 @@ impl PairSet {
     pub(crate) fn lonely(&self) -> (usize, usize) {
         let counts = self.counts();
         (
-            counts.iter().filter(|(positives, _)| *positives == 0).count(),
-            counts.iter().filter(|(_, negatives)| *negatives == 0).count(),
+            counts
+                .iter()
+                .filter(|(positives, _)| *positives == 0)
+                .count(),
+            counts
+                .iter()
+                .filter(|(_, negatives)| *negatives == 0)
+                .count(),
         )
     }
 
@@ -197,12 +208,20 @@ impl PairSet {
 
     /// Mask `[N, M]` of the attracting pairs.
     pub(crate) fn positive_mask(&self, device: &Device) -> Result<Tensor> {
-        Ok(Tensor::from_slice(&self.positive, (self.rows, self.columns), device)?)
+        Ok(Tensor::from_slice(
+            &self.positive,
+            (self.rows, self.columns),
+            device,
+        )?)
     }
 
     /// Mask `[N, M]` of the repelling pairs.
     pub(crate) fn negative_mask(&self, device: &Device) -> Result<Tensor> {
-        Ok(Tensor::from_slice(&self.negative, (self.rows, self.columns), device)?)
+        Ok(Tensor::from_slice(
+            &self.negative,
+            (self.rows, self.columns),
+            device,
+        )?)
     }
 
     /// Mask `[N, M]` of both.

@@ -216,7 +216,10 @@ impl<'de> Deserialize<'de> for Loss {
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let names = Loss::names().join(", ");
-                write!(f, "the name of a loss ({names}) or a table with `name` and options")
+                write!(
+                    f,
+                    "the name of a loss ({names}) or a table with `name` and options"
+                )
             }
 
             fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Loss, E> {
@@ -244,10 +247,16 @@ mod tests {
             assert_eq!((loss.name(), &loss), (name, &name.parse().unwrap()));
             let changed = loss.with_temperature(0.3);
             let text = serde_json::to_string(&changed).unwrap();
-            assert!(text.starts_with(&format!("{{\"name\":\"{name}\"")), "{text}");
+            assert!(
+                text.starts_with(&format!("{{\"name\":\"{name}\"")),
+                "{text}"
+            );
             assert_eq!(serde_json::from_str::<Loss>(&text).unwrap(), changed);
             let bare = format!("{{\"name\": \"{name}\"}}");
-            assert_eq!(serde_json::from_str::<Loss>(&bare).unwrap(), name.parse().unwrap());
+            assert_eq!(
+                serde_json::from_str::<Loss>(&bare).unwrap(),
+                name.parse().unwrap()
+            );
         }
         let text = r#"{"name": "supcon_in", "denominator": "one_positive", "scale": {"temperature_over": 0.07}}"#;
         let loss: Loss = serde_json::from_str(text).unwrap();

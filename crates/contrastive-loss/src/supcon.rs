@@ -227,13 +227,7 @@ pub(crate) fn supcon_masked(z: &Tensor, masks: &Masks, config: &SupConConfig) ->
         Denominator::OnlyNegatives => "no positive or no negative",
         _ => "no positive",
     };
-    PerAnchor::new(
-        &raw,
-        defined,
-        masks.lonely,
-        config.undefined_rows,
-        missing,
-    )
+    PerAnchor::new(&raw, defined, masks.lonely, config.undefined_rows, missing)
 }
 
 /// mean_P (d_i − s_ip), or − ln mean_P exp(s_ip − d_i): `[N, N]`, `[N, 1]` → `[N]`; finite, if meaningless, where P is empty.

@@ -165,5 +165,11 @@ fn over(z: &Tensor, mut weights: Vec<Vec<f64>>, config: &SoftSupCon) -> Result<P
     let attraction = row_sums(&(&similarity * weights)?)?; // [N]
     let raw = (logits::log_sum_exp(&similarity, &others)?.squeeze(1)? - attraction)?;
     let lonely = defined.iter().filter(|&&row| !row).count();
-    PerAnchor::new(&raw, defined, (lonely, all_alike), config.undefined_rows, "no positive")
+    PerAnchor::new(
+        &raw,
+        defined,
+        (lonely, all_alike),
+        config.undefined_rows,
+        "no positive",
+    )
 }

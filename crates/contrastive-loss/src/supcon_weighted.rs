@@ -149,7 +149,9 @@ impl SupConWeighted {
         check_temperature(self.temperature)?;
         self.as_supcon().check()?;
         match self.balance {
-            Balance::EffectiveNumber(beta) => check_range("effective_number", beta, 0.0, 1.0 - 1e-12),
+            Balance::EffectiveNumber(beta) => {
+                check_range("effective_number", beta, 0.0, 1.0 - 1e-12)
+            }
             Balance::None | Balance::Inverse => Ok(()),
         }
     }
@@ -197,7 +199,11 @@ impl SupConWeighted {
                 let sample = column % samples.max(1);
                 sample == own || chosen.contains(&sample)
             };
-            kept.extend(all.positives_of(row).filter(keeps).map(|column| (row, column)));
+            kept.extend(
+                all.positives_of(row)
+                    .filter(keeps)
+                    .map(|column| (row, column)),
+            );
         }
         PairSet::from_pairs(all.rows(), all.columns(), &kept, &all.negatives())
     }

@@ -91,15 +91,23 @@ mod tests {
     fn an_empty_sum_is_ln_of_one() {
         let x = Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &Device::Cpu).unwrap();
         let mask = Tensor::new(&[[0u8, 0], [1, 0]], &Device::Cpu).unwrap();
-        let sums = log_one_plus_sum_exp(&x, &mask).unwrap().to_vec1::<f32>().unwrap();
+        let sums = log_one_plus_sum_exp(&x, &mask)
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
         assert_eq!(sums[0], 0.0);
         assert!((f64::from(sums[1]) - softplus_of(3.0)).abs() < 1e-6);
     }
 
     #[test]
     fn ranges_are_named() {
-        let text = check_range("margin", -1.0, 0.0, f64::MAX).unwrap_err().to_string();
-        assert_eq!(text, "the loss option `margin` must be a finite number of at least 0, got -1");
+        let text = check_range("margin", -1.0, 0.0, f64::MAX)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            text,
+            "the loss option `margin` must be a finite number of at least 0, got -1"
+        );
         assert!(check_range("beta", 1.5, 0.0, 1.0).is_err());
         assert!(check_positive("alpha", f64::NAN).is_err());
         assert!(check_positive("alpha", 2.0).is_ok());

@@ -82,7 +82,12 @@ impl DistanceWeighted {
     /// As [`mine_distance_weighted`].
     pub fn weights(&self, z: &Tensor, labels: &Tensor) -> Result<Vec<Vec<f64>>> {
         check_range("cutoff", self.cutoff, f64::MIN_POSITIVE, 2.0)?;
-        check_range("nonzero_loss_cutoff", self.nonzero_loss_cutoff, f64::MIN_POSITIVE, 2.0)?;
+        check_range(
+            "nonzero_loss_cutoff",
+            self.nonzero_loss_cutoff,
+            f64::MIN_POSITIVE,
+            2.0,
+        )?;
         let (distances, pairs) = batch(z, labels, Measure::Euclidean)?;
         let dim = z.dim(1)? as f64;
         let log_weight = |d: f64| {

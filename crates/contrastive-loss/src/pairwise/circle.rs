@@ -71,7 +71,13 @@ impl PairLoss for Circle {
         let push = logits::log_sum_exp(&push, &pairs.negative_mask(device)?)?; // [N, 1]
         let pull = logits::log_sum_exp(&pull, &pairs.positive_mask(device)?)?;
         let raw = softplus(&(push + pull)?)?.squeeze(1)?; // [N]
-        per_anchor(&raw, pairs, both, self.undefined_rows, "no positive or no negative")
+        per_anchor(
+            &raw,
+            pairs,
+            both,
+            self.undefined_rows,
+            "no positive or no negative",
+        )
     }
 
     fn bounds(&self, pairs: &PairSet) -> Bounds {

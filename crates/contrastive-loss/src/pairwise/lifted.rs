@@ -170,7 +170,13 @@ impl PairLoss for GeneralizedLifted {
         let repulsion = matrix.affine(-1.0, self.margin)?;
         let repulsion = logits::log_sum_exp(&repulsion, &pairs.negative_mask(device)?)?;
         let raw = hinge(&(attraction + repulsion)?)?.squeeze(1)?; // [N]
-        per_anchor(&raw, pairs, both, self.undefined_rows, "no positive or no negative")
+        per_anchor(
+            &raw,
+            pairs,
+            both,
+            self.undefined_rows,
+            "no positive or no negative",
+        )
     }
 
     fn bounds(&self, pairs: &PairSet) -> Bounds {
@@ -195,7 +201,9 @@ mod tests {
     fn references_of_their_own_are_refused() {
         let matrix = Tensor::zeros((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
         let pairs = PairSet::from_pairs(2, 3, &[(0, 1)], &[(0, 2)]).unwrap();
-        let error = LiftedStructure::default().over(&matrix, &pairs).unwrap_err();
+        let error = LiftedStructure::default()
+            .over(&matrix, &pairs)
+            .unwrap_err();
         assert!(error.to_string().contains("[2, 3]"), "{error}");
     }
 }

@@ -10,7 +10,8 @@ use crate::{Bounds, Measure, PairLoss, PairSet, PerAnchor, Result, UndefinedRows
 ///
 /// L_i = 1/α · ln(1 + Σ_{p ∈ P(i)} exp(−α (s_ip − λ))) + 1/β · ln(1 + Σ_{n ∈ N(i)} exp(β (s_in − λ))), s cosines.
 ///
-/// A row without positives (or negatives) keeps its other half; one with neither is undefined. Collapse value: the equation
+/// A row without positives (or negatives) keeps its other half; one with neither (a miner may leave
+/// such) is undefined; pytorch-metric-learning counts it as 0. Collapse value: the equation
 /// at s = 1. Floor: positives at 1, negatives at −1/(C − 1) where all C labels have as many rows (the regular simplex), at
 /// −1 otherwise.
 ///
@@ -92,9 +93,12 @@ impl PairLoss for MultiSimilarity {
     fn bounds(&self, pairs: &PairSet) -> Bounds {
         let farthest = pairs.simplex_cosine();
         let mean = |s_n: f64| {
-            mean_over_rows(pairs, self.undefined_rows, either, |positives, negatives| {
-                self.at((positives, 1.0), (negatives, s_n))
-            })
+            mean_over_rows(
+                pairs,
+                self.undefined_rows,
+                either,
+                |positives, negatives| self.at((positives, 1.0), (negatives, s_n)),
+            )
         };
         Bounds {
             collapse: mean(1.0),

@@ -75,9 +75,14 @@ impl PairLoss for Nca {
     fn bounds(&self, pairs: &PairSet) -> Bounds {
         let contrast = pairs.simplex_cosine() - 1.0;
         let at = |gap: f64| {
-            mean_over_rows(pairs, self.undefined_rows, attracted, |positives, negatives| {
-                (negatives / positives * (2.0 * self.scale * gap).exp()).ln_1p()
-            })
+            mean_over_rows(
+                pairs,
+                self.undefined_rows,
+                attracted,
+                |positives, negatives| {
+                    (negatives / positives * (2.0 * self.scale * gap).exp()).ln_1p()
+                },
+            )
         };
         Bounds {
             collapse: at(0.0),

@@ -100,8 +100,7 @@ impl Triplet {
         }
         let without = defined.iter().filter(|&&row| !row).count();
         let lonely = (without, without);
-        let mut loss =
-            PerAnchor::new(&raw, defined, lonely, self.undefined_rows, "no triplet")?;
+        let mut loss = PerAnchor::new(&raw, defined, lonely, self.undefined_rows, "no triplet")?;
         loss.divisor = match self.average {
             Average::Active => active,
             Average::All => triplets.len(),
@@ -111,9 +110,10 @@ impl Triplet {
 
     /// The sum over each anchor's triplets `[N]`, and how many of them are above 0.
     fn sums(&self, distances: &Tensor, triplets: &Triplets) -> Result<(Tensor, usize)> {
-        let (rows, columns) = distances.dims2()?;
-        let device = distances.device();
-        let zeros = Tensor::zeros(rows, distances.dtype(), device)?;
+        let (columns, device) = (distances.dim(1)?, distances.device());
+        // A part of the graph, so that a batch without triplets has a gradient: 0. (Candle's graph ends at `affine` by 0.)
+        let column = distances.narrow(1, 0, 1)?.squeeze(1)?;
+        let zeros = (&column * column.zeros_like()?)?;
         if triplets.is_empty() {
             return Ok((zeros, 0));
         }
@@ -154,7 +154,9 @@ impl Triplet {
                         triplets.extend(negatives.iter().filter(near).map(|&n| (a, p, n)));
                     }
                 }
-                Mining::Hard => triplets.extend(crate::miners::hardest(a, row, &positives, &negatives)),
+                Mining::Hard => {
+                    triplets.extend(crate::miners::hardest(a, row, &positives, &negatives))
+                }
                 Mining::SemiHard => {
                     all += positives.len();
                     triplets.extend(

@@ -72,7 +72,11 @@ pub fn proxy_anchor(
     let with_rows = sizes.iter().filter(|&&size| size > 0).count();
     let rows = inputs.labels.len();
     let shares = |count: usize| {
-        logits::constant(vec![1.0 / count.max(1) as f64; sizes.len()], sizes.len(), &pull)
+        logits::constant(
+            vec![1.0 / count.max(1) as f64; sizes.len()],
+            sizes.len(),
+            &pull,
+        )
     };
     let values = ((&pull * shares(with_rows)?)? + (push * shares(inputs.classes)?)?)?;
     Ok(PerAnchor {

@@ -28,7 +28,10 @@ struct Inputs {
 
 impl Inputs {
     fn read(z: &Tensor, labels: &Tensor, proxies: &Tensor, per_class: usize) -> Result<Self> {
-        let (z, proxies) = (embeddings(z, "embeddings")?, embeddings(proxies, "proxies")?);
+        let (z, proxies) = (
+            embeddings(z, "embeddings")?,
+            embeddings(proxies, "proxies")?,
+        );
         if z.dim(1)? != proxies.dim(1)? {
             return Err(Error::Mismatch {
                 left: "embeddings",

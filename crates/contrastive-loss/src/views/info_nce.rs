@@ -94,7 +94,11 @@ fn one_way(q: &Tensor, k: &Tensor, queue: Option<&Tensor>, config: &InfoNce) -> 
     let rows = q.dim(0)?;
     let own = diagonal(rows, q.device())?;
     let mut references = k.clone();
-    let mut mask = if config.in_batch { own.ones_like()? } else { own.clone() };
+    let mut mask = if config.in_batch {
+        own.ones_like()?
+    } else {
+        own.clone()
+    };
     let mut own = own;
     if let Some(queue) = queue {
         let queue = embeddings(queue, "the queue")?.to_dtype(q.dtype())?;
@@ -112,7 +116,9 @@ fn one_way(q: &Tensor, k: &Tensor, queue: Option<&Tensor>, config: &InfoNce) -> 
         mask = Tensor::cat(&[&mask, &further], 1)?; // [N, N + K]
         own = Tensor::cat(&[&own, &further.zeros_like()?], 1)?;
     }
-    let s = q.matmul(&references.t()?)?.affine(1.0 / config.temperature, 0.0)?;
+    let s = q
+        .matmul(&references.t()?)?
+        .affine(1.0 / config.temperature, 0.0)?;
     let s = logits::centre(&s, &mask)?; // [N, N + K]
     let positive = row_sums(&masked(&s, &own)?)?; // [N]
     Ok((logits::log_sum_exp(&s, &mask)?.squeeze(1)? - positive)?)
@@ -129,7 +135,11 @@ impl InfoNce {
 
     /// Collapse value and floor of `samples` queries with a queue of `queue` negatives.
     pub fn bounds(&self, samples: usize, queue: usize) -> Bounds {
-        let in_batch = if self.in_batch { samples.saturating_sub(1) } else { 0 };
+        let in_batch = if self.in_batch {
+            samples.saturating_sub(1)
+        } else {
+            0
+        };
         let negatives = (in_batch + queue) as f64;
         Bounds {
             collapse: negatives.ln_1p(),
