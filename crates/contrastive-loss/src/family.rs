@@ -115,7 +115,8 @@ family! {
 }
 
 impl Pairwise {
-    fn as_loss(&self) -> &dyn PairLoss {
+    /// The loss itself, over any set of pairs.
+    pub fn as_loss(&self) -> &dyn PairLoss {
         match self {
             Self::MaxMargin(loss) => loss,
             Self::Triplet(loss) => loss,

@@ -4,6 +4,7 @@
 
 mod anchor;
 mod bounds;
+mod catalogue;
 mod distance;
 mod error;
 mod family;

@@ -5,15 +5,14 @@ use std::str::FromStr;
 
 use candle_core::Tensor;
 
-use crate::family::{Pairwise, ParameterSpec, Proxied, Task, TwoViews};
+use crate::family::{Pairwise, Proxied, TwoViews};
 use crate::npairs::npairs_over;
 use crate::pairs::Pairs;
 use crate::similarity::{check_temperature, embeddings, normalize, similarity_matrix};
 use crate::supcon::supcon_over;
 use crate::{
-    Bounds, Denominator, Error, InfoNce, NormalizedSoftmax, NpairsTargets, NtXentConfig, PerAnchor,
-    Result, Scale, Summation, SupConConfig, SupConWeighted, UndefinedRows, bounds, nt_xent,
-    supcon_weighted,
+    Denominator, Error, InfoNce, NormalizedSoftmax, NpairsTargets, NtXentConfig, PerAnchor, Result,
+    Scale, Summation, SupConConfig, SupConWeighted, UndefinedRows, bounds, nt_xent,
 };
 
 /// A loss with its options, applied to embeddings that are not yet normalised.
@@ -120,21 +119,6 @@ impl Loss {
         }
     }
 
-    /// The names of all losses.
-    pub fn names() -> Vec<&'static str> {
-        let mut names = vec![
-            "npairs",
-            "supcon_out",
-            "supcon_in",
-            "nt_xent",
-            "supcon_weighted",
-        ];
-        for family in [Pairwise::NAMES, TwoViews::NAMES, Proxied::NAMES] {
-            names.extend(family);
-        }
-        names
-    }
-
     /// τ; 1 for losses that divide by none.
     pub fn temperature(&self) -> f64 {
         let mut copy = self.clone();
@@ -179,24 +163,6 @@ impl Loss {
     /// Whether every sample needs exactly two views.
     pub fn needs_two_views(&self) -> bool {
         matches!(self, Self::TwoViews(_))
-    }
-
-    /// The trainable parameters that [`forward_with`](Self::forward_with) needs, in its order; empty for most losses.
-    ///
-    /// ```
-    /// use contrastive_loss::{Loss, Task};
-    /// let loss: Loss = "arcface".parse()?;
-    /// let parameters = loss.parameters(Task { dim: 128, classes: 10 });
-    /// assert_eq!((parameters[0].name, parameters[0].shape.as_slice()), ("proxies", &[10, 128][..]));
-    /// assert!(Loss::supcon_out().parameters(Task { dim: 128, classes: 10 }).is_empty());
-    /// # Ok::<_, contrastive_loss::Error>(())
-    /// ```
-    pub fn parameters(&self, task: Task) -> Vec<ParameterSpec> {
-        match self {
-            Self::TwoViews(loss) => loss.parameters(),
-            Self::Proxied(loss) => loss.parameters(task),
-            _ => Vec::new(),
-        }
     }
 
     /// Checks the options, so that a recipe fails before the first step.
@@ -297,105 +263,6 @@ impl Loss {
         }
     }
 
-    /// The losses of the families, and none of the others.
-    fn of_family(
-        &self,
-        z: &Tensor,
-        labels: &[u32],
-        views: usize,
-        parameters: &[Tensor],
-    ) -> Option<Result<PerAnchor>> {
-        let device = z.device();
-        match self {
-            Self::SupConWeighted(loss) => Some(
-                Tensor::from_slice(labels, labels.len(), device)
-                    .map_err(Error::from)
-                    .and_then(|labels| supcon_weighted(&normalize(z)?, &labels, views, loss)),
-            ),
-            Self::Pairwise(loss) => Some(loss.forward(z, &repeated(labels, views))),
-            Self::TwoViews(loss) => Some(if views == 2 {
-                z.narrow(0, 0, labels.len())
-                    .and_then(|a| Ok((a, z.narrow(0, labels.len(), labels.len())?)))
-                    .map_err(Error::from)
-                    .and_then(|(a, b)| loss.forward(&a, &b, parameters))
-            } else {
-                Err(Error::Views {
-                    rows: labels.len() * views,
-                    views,
-                    need: "this loss compares exactly two views",
-                })
-            }),
-            Self::Proxied(loss) => Some(match parameters {
-                [proxies] => {
-                    let labels = repeated(labels, views);
-                    let rows = labels.len();
-                    Tensor::from_vec(labels, rows, device)
-                        .map_err(Error::from)
-                        .and_then(|labels| loss.forward(z, &labels, proxies))
-                }
-                others => Err(Error::Parameters {
-                    loss: self.name(),
-                    expected: "`proxies`".to_owned(),
-                    got: format!("{} tensors", others.len()),
-                }),
-            }),
-            _ => None,
-        }
-    }
-
-    /// Collapse value and floor of the mean of [`forward_with`](Self::forward_with) at these parameters.
-    ///
-    /// # Errors
-    /// Only Candle's own, from reading a parameter.
-    ///
-    /// ```
-    /// use contrastive_loss::{Loss, Task};
-    /// let task = Task { dim: 64, classes: 10 };
-    /// let bounds = "barlow_twins".parse::<Loss>()?.bounds(&[0, 1, 2], 2, task, &[])?;
-    /// assert_eq!((bounds.collapse, bounds.floor), (64.0, 0.0));
-    /// # Ok::<_, contrastive_loss::Error>(())
-    /// ```
-    pub fn bounds(
-        &self,
-        labels: &[u32],
-        views: usize,
-        task: Task,
-        parameters: &[Tensor],
-    ) -> Result<Bounds> {
-        Ok(match self {
-            Self::SupConWeighted(loss) => loss.bounds(&repeated(labels, views), views),
-            Self::Pairwise(loss) => loss.bounds(&repeated(labels, views)),
-            Self::TwoViews(loss) => loss.bounds(labels.len(), task.dim, parameters)?,
-            Self::Proxied(loss) => {
-                let rows: Vec<u32> = (0..views).flat_map(|_| labels.iter().copied()).collect();
-                loss.bounds(&rows, task.classes)
-            }
-            _ => Bounds {
-                collapse: self.collapse_value(labels, views),
-                floor: self.floor(labels, views),
-            },
-        })
-    }
-
-    /// [`bounds`](Self::bounds) of the losses of the families for what a batch alone tells: as many classes as it has
-    /// labels, one dimension, parameters as they start.
-    fn family_bounds(&self, labels: &[u32], views: usize) -> Option<Bounds> {
-        matches!(
-            self,
-            Self::SupConWeighted(_) | Self::Pairwise(_) | Self::TwoViews(_) | Self::Proxied(_)
-        )
-        .then(|| {
-            let classes = Pairs::from_labels(labels.iter().copied()).groups();
-            let highest = labels.iter().max().map_or(0, |label| *label as usize + 1);
-            let task = Task {
-                dim: 1,
-                classes: classes.max(highest),
-            };
-            self.bounds(labels, views, task, &[]).ok()
-        })
-        .flatten()
-    }
-
     /// The mean of [`forward`](Self::forward) when all embeddings coincide: a run that stays here has collapsed.
     ///
     /// ln N for npairs, ln(N − 1) for SupCon and NT-Xent, N = V·B rows; over the negatives only, the mean of ln(N − n_i).
@@ -472,13 +339,6 @@ impl Loss {
             Self::NtXent { temperature } => Some(NtXentConfig { temperature }.as_supcon()),
         }
     }
-}
-
-/// A label for every row, view-major.
-fn repeated(labels: &[u32], views: usize) -> Vec<i64> {
-    (0..views)
-        .flat_map(|_| labels.iter().map(|&label| i64::from(label)))
-        .collect()
 }
 
 impl Default for Loss {

@@ -1,20 +1,42 @@
 //! Losses of embeddings against one trainable proxy (or several) for each class.
 
 mod anchor;
+mod angular;
 mod nca;
 mod softmax;
 
 use candle_core::{DType, Tensor};
 
 pub use anchor::{ProxyAnchor, proxy_anchor};
+pub use angular::{ArcFace, SubCenterArcFace, arcface, subcenter_arcface};
 pub use nca::{ProxyNca, proxy_nca};
-pub use softmax::{
-    ArcFace, CosFace, NormalizedSoftmax, SubCenterArcFace, arcface, cosface, normalized_softmax,
-    subcenter_arcface,
-};
+pub use softmax::{CosFace, NormalizedSoftmax, cosface, normalized_softmax};
 
 use crate::similarity::embeddings;
-use crate::{Error, PerAnchor, Result, labels, logits, normalize};
+use crate::{Bounds, Error, PerAnchor, Result, labels, logits, normalize};
+
+/// Declares the options of a loss, with their defaults.
+macro_rules! options {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $ty:ty = $value:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        #[cfg_attr(
+            feature = "serde",
+            derive(serde::Serialize, serde::Deserialize),
+            serde(default, deny_unknown_fields)
+        )]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $ty,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $value,)* }
+            }
+        }
+    };
+}
+use options;
 
 /// Normalised embeddings and proxies of one type, and the labels, each below `classes`.
 struct Inputs {
@@ -96,5 +118,17 @@ impl Inputs {
             without_negatives: if self.classes == 1 { rows } else { 0 },
             divisor: rows,
         })
+    }
+}
+
+/// ln(1 + (C − 1) eˣ) at two gaps between the other classes' logits and the own one's.
+fn bounds(classes: usize, collapse: f64, floor: f64) -> Bounds {
+    let at = |gap: f64| match classes {
+        0 | 1 => 0.0,
+        classes => crate::terms::softplus_of(((classes - 1) as f64).ln() + gap),
+    };
+    Bounds {
+        collapse: at(collapse),
+        floor: at(floor),
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use contrastive_loss::{
-    DistanceWeighted, TripletKind, Triplets, mine_hard, mine_multi_similarity, mine_triplets,
+    DistanceWeighted, Loss, TripletKind, Triplets, mine_hard, mine_multi_similarity, mine_triplets,
     normalize,
 };
 
@@ -80,5 +80,21 @@ fn miners_choose_what_pytorch_metric_learnings_choose() {
             .concat();
         let expected = expected("distance_weighted").flatten_all().unwrap();
         assert_close(&weights, &expected.to_vec1::<f64>().unwrap(), 1e-12);
+    }
+}
+
+#[test]
+fn the_readme_tables_every_loss_with_measured_agreement() {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("<!-- agreement: ").unwrap();
+    let (block, _) = rest.split_once("<!-- /agreement -->").unwrap();
+    for name in Loss::names() {
+        let row = block.lines().find(|row| {
+            let cell = row.split('|').nth(1).unwrap_or_default();
+            cell.split(',')
+                .any(|item| item.trim() == format!("`{name}`"))
+        });
+        let row = row.unwrap_or_else(|| panic!("{name} is missing: run the example `agreement`"));
+        assert!(row.matches("e-").count() >= 3, "{row}");
     }
 }

@@ -67,12 +67,17 @@ fn unit(x: &Tensor) -> Tensor {
 pub fn pair_cases(fixture: &Fixture, seed: usize) -> Vec<Case> {
     let labels = fixture.get(seed, "labels").clone();
     let [y, soft, weights] = ["y", "soft", "weights"].map(|name| fixture.get(seed, name).clone());
-    let of = |name: &'static str, sharpness: f64, loss: Box<dyn PairLoss>| {
+    let of = |name: &'static str, sharpness: f64, loss: Loss| {
         let labels = labels.clone();
-        case(name, sharpness, move |x| loss.forward(&unit(x), &labels))
+        let Loss::Pairwise(loss) = loss else {
+            panic!("{name} is no loss over pairs")
+        };
+        case(name, sharpness, move |x| {
+            loss.as_loss().forward(&unit(x), &labels)
+        })
     };
     let triplet = |mining, average, soft, margin| {
-        Box::new(Triplet {
+        Loss::from(Triplet {
             margin,
             soft,
             mining,
@@ -81,7 +86,7 @@ pub fn pair_cases(fixture: &Fixture, seed: usize) -> Vec<Case> {
         })
     };
     let margins = |average| {
-        Box::new(MaxMargin {
+        Loss::from(MaxMargin {
             positive_margin: 0.2,
             negative_margin: 1.1,
             average,
@@ -121,29 +126,22 @@ pub fn pair_cases(fixture: &Fixture, seed: usize) -> Vec<Case> {
             1.0,
             triplet(Mining::SemiHard, Average::Active, false, 0.5),
         ),
-        of(
-            "lifted_structure",
-            1.0,
-            Box::new(LiftedStructure::default()),
-        ),
+        of("lifted_structure", 1.0, LiftedStructure::default().into()),
         of(
             "generalized_lifted",
             1.0,
-            Box::new(GeneralizedLifted::default()),
+            GeneralizedLifted::default().into(),
         ),
-        of(
-            "multi_similarity",
-            50.0,
-            Box::new(MultiSimilarity::default()),
-        ),
-        of("circle", 80.0, Box::new(Circle::default())),
+        of("multi_similarity", 50.0, MultiSimilarity::default().into()),
+        of("circle", 80.0, Circle::default().into()),
         of(
             "nca",
             6.0,
-            Box::new(Nca {
+            Nca {
                 scale: 3.0,
                 ..Nca::default()
-            }),
+            }
+            .into(),
         ),
     ];
     let y_labels = labels.clone();
@@ -225,8 +223,11 @@ pub fn pair_cases(fixture: &Fixture, seed: usize) -> Vec<Case> {
         };
         loss.forward_mined(&z, &mine_multi_similarity(&z, &y_labels, 0.1)?)
     }));
-    let remember = |name, sharpness, loss: Box<dyn PairLoss>| {
+    let remember = |name, sharpness, loss: Loss| {
         let labels = labels.clone();
+        let Loss::Pairwise(loss) = loss else {
+            panic!("{name} is no loss over pairs")
+        };
         case(name, sharpness, move |x| {
             let mut memory = CrossBatchMemory::new(6)?;
             let part = |start| {
@@ -240,18 +241,18 @@ pub fn pair_cases(fixture: &Fixture, seed: usize) -> Vec<Case> {
                 memory.push(&z, &labels)?;
             }
             let (z, labels) = part(8);
-            memory.forward(loss.as_ref(), &z, &labels)
+            memory.forward(loss.as_loss(), &z, &labels)
         })
     };
     let margin = MaxMargin {
         negative_margin: 1.1,
         ..MaxMargin::default()
     };
-    all.push(remember("max_margin_memory", 1.0, Box::new(margin)));
+    all.push(remember("max_margin_memory", 1.0, margin.into()));
     all.push(remember(
         "multi_similarity_memory",
         50.0,
-        Box::new(MultiSimilarity::default()),
+        MultiSimilarity::default().into(),
     ));
     all
 }
