@@ -23,6 +23,9 @@ pub enum UndefinedRows {
 }
 
 /// The loss of every row, with how many rows a policy touched; the reduction comes last.
+///
+/// A few losses are no sums over rows: Barlow Twins and VICReg have a value for every dimension, proxy-anchor for every proxy. "Row"
+/// means these there.
 #[derive(Clone, Debug)]
 pub struct PerAnchor {
     /// `[N]`, one value per row; 0 in undefined rows, through which no gradient flows.
@@ -34,7 +37,8 @@ pub struct PerAnchor {
     pub without_positives: usize,
     /// How many rows have no negative in the batch.
     pub without_negatives: usize,
-    /// The number that [`mean`](Self::mean) divides by: the defined rows, or all rows under [`UndefinedRows::CountAsZero`].
+    /// The number that [`mean`](Self::mean) divides by: the defined rows, or all rows under [`UndefinedRows::CountAsZero`];
+    /// for losses over triplets or pairs, how many of those there are; 1 where the values are shares of the loss.
     pub divisor: usize,
 }
 
@@ -95,6 +99,59 @@ impl PerAnchor {
     /// Only Candle's own.
     pub fn sum(&self) -> Result<Tensor> {
         Ok(self.values.sum_all()?)
+    }
+
+    /// The rows weighted: value i times w_i, so scaled that the mean is Σ w_i L_i / Σ w_i over the rows that count.
+    ///
+    /// # Errors
+    /// If there is not one finite weight of at least 0 for each row, or all weights that count are 0.
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use contrastive_loss::{SupConConfig, supcon};
+    /// let z = Tensor::new(&[[1f64, 0.0], [0.6, 0.8], [0.0, 1.0], [0.0, 1.0]], &Device::Cpu)?;
+    /// let labels = Tensor::new(&[0u32, 0, 1, 1], &Device::Cpu)?;
+    /// let loss = supcon(&z, &labels, &SupConConfig::default())?;
+    /// let first = loss.values.to_vec1::<f64>()?[0];
+    /// let only_the_first = loss.weighted(&[2.0, 0.0, 0.0, 0.0])?.mean()?.to_scalar::<f64>()?;
+    /// assert!((only_the_first - first).abs() < 1e-12);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn weighted(&self, weights: &[f64]) -> Result<Self> {
+        let rows = self.defined.len();
+        if weights.len() != rows {
+            return Err(Error::Mismatch {
+                left: "the loss",
+                left_shape: vec![rows],
+                right: "the weights",
+                right_shape: vec![weights.len()],
+                need: "there must be one weight for each row",
+            });
+        }
+        if let Some(&got) = weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
+            return Err(Error::Setting {
+                option: "weights",
+                expected: "finite numbers of at least 0".to_owned(),
+                got,
+            });
+        }
+        let counts = |row: usize| self.defined[row] || self.divisor == rows;
+        let total: f64 = (0..rows)
+            .filter(|&row| counts(row))
+            .map(|row| weights[row])
+            .sum();
+        if total == 0.0 && self.divisor > 0 {
+            return Err(Error::Setting {
+                option: "weights",
+                expected: "above 0 for at least one row that counts".to_owned(),
+                got: 0.0,
+            });
+        }
+        let factor = self.divisor as f64 / if total > 0.0 { total } else { 1.0 };
+        let weights = weights.iter().map(|w| w * factor).collect();
+        let mut weighted = self.clone();
+        weighted.values = (&self.values * crate::logits::constant(weights, rows, &self.values)?)?;
+        Ok(weighted)
     }
 
     /// How many rows have no defined loss.

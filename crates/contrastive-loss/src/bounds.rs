@@ -71,7 +71,7 @@ fn mean_over_rows(pairs: &Pairs, value: impl Fn(usize) -> f64) -> f64 {
 fn supcon_mean(pairs: &Pairs, config: &SupConConfig, value: impl Fn(f64, f64) -> f64) -> f64 {
     let (mut sum, mut count) = (0.0, 0);
     for row in 0..pairs.rows() {
-        if config.defines(pairs, row) {
+        if config.defines(pairs.positives(row), pairs.negatives(row)) {
             sum += value(pairs.positives(row) as f64, pairs.negatives(row) as f64);
             count += 1;
         }

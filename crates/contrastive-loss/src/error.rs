@@ -121,6 +121,62 @@ pub enum Error {
         /// What the rows lack.
         missing: &'static str,
     },
+    /// An option of a loss out of its range.
+    #[error("the loss option `{option}` must be {expected}, got {got}")]
+    Setting {
+        /// The option.
+        option: &'static str,
+        /// Its range, in words.
+        expected: String,
+        /// The value that came.
+        got: f64,
+    },
+    /// Options that exclude each other.
+    #[error("{first} and {second} exclude each other: {remedy}")]
+    Conflict {
+        /// One of them.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A pair that a set of pairs cannot hold.
+    #[error("the pair {pair:?} does not fit {rows} anchors and {columns} references: {need}")]
+    Pair {
+        /// (anchor, reference).
+        pair: (usize, usize),
+        /// Anchors.
+        rows: usize,
+        /// References.
+        columns: usize,
+        /// What a pair must satisfy.
+        need: &'static str,
+    },
+    /// A loss with parameters of its own that came without them, or with others.
+    #[error(
+        "the loss \"{loss}\" has parameters of its own, {expected}; got {got}. Make them as `Loss::parameters` says and call `Loss::forward_with`"
+    )]
+    Parameters {
+        /// The loss.
+        loss: &'static str,
+        /// Names and shapes.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// A label that no proxy stands for.
+    #[error(
+        "the label {got} of row {row} has no proxy: there are {classes} classes, numbered from 0; make as many proxies as the data has classes"
+    )]
+    Class {
+        /// The label that came.
+        got: i64,
+        /// Its row.
+        row: usize,
+        /// How many classes there are.
+        classes: usize,
+    },
     /// A name that is none of this crate's.
     #[error("unknown {what} \"{got}\"; expected one of {expected}")]
     Name {
@@ -129,7 +185,7 @@ pub enum Error {
         /// The name that came.
         got: String,
         /// The names that exist.
-        expected: &'static str,
+        expected: String,
     },
     /// An error of Candle.
     #[error(transparent)]

@@ -5,21 +5,19 @@ use std::str::FromStr;
 
 use candle_core::Tensor;
 
+use crate::family::{Pairwise, Proxied, TwoViews};
 use crate::npairs::npairs_over;
 use crate::pairs::Pairs;
-use crate::similarity::{check_temperature, normalize, similarity_matrix};
+use crate::similarity::{check_temperature, embeddings, normalize, similarity_matrix};
 use crate::supcon::supcon_over;
 use crate::{
-    Denominator, Error, NpairsTargets, NtXentConfig, PerAnchor, Result, Scale, Summation,
-    SupConConfig, UndefinedRows, bounds, nt_xent,
+    Denominator, Error, InfoNce, NormalizedSoftmax, NpairsTargets, NtXentConfig, PerAnchor, Result,
+    Scale, Summation, SupConConfig, SupConWeighted, UndefinedRows, bounds, nt_xent,
 };
-
-pub(crate) const NAMES: &str = "npairs, supcon_out, supcon_in, nt_xent";
 
 /// A loss with its options, applied to embeddings that are not yet normalised.
 ///
-/// `FromStr` takes a name (`npairs`, `supcon_out`, `supcon_in`, `nt_xent`) and gives the loss with its source's options;
-/// `Display` gives the name back. With the feature `serde` it is a name, or a table `{ name = "…", temperature = … }`.
+/// `FromStr` takes a name ([`Loss::names`]) and gives the loss with its source's options; `Display` gives the name back. With the feature `serde` it is a name, or a table `{ name = "…", temperature = … }`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Loss {
@@ -57,6 +55,20 @@ pub enum Loss {
         /// τ.
         temperature: f64,
     },
+    /// [`supcon_weighted`](crate::supcon_weighted()).
+    SupConWeighted(SupConWeighted),
+    /// A loss over pairs: triplet, multi-similarity, ….
+    Pairwise(Pairwise),
+    /// A loss over exactly two views: InfoNCE, Barlow Twins, …. Labels are not used.
+    TwoViews(TwoViews),
+    /// A loss with trainable proxies: [`parameters`](Self::parameters) says which, [`forward_with`](Self::forward_with) takes them.
+    Proxied(Proxied),
+}
+
+impl From<SupConWeighted> for Loss {
+    fn from(loss: SupConWeighted) -> Self {
+        Self::SupConWeighted(loss)
+    }
 }
 
 impl Loss {
@@ -100,44 +112,73 @@ impl Loss {
             Self::SupConOut { .. } => "supcon_out",
             Self::SupConIn { .. } => "supcon_in",
             Self::NtXent { .. } => "nt_xent",
+            Self::SupConWeighted(_) => "supcon_weighted",
+            Self::Pairwise(loss) => loss.name(),
+            Self::TwoViews(loss) => loss.name(),
+            Self::Proxied(loss) => loss.name(),
         }
     }
 
-    /// τ.
+    /// τ; 1 for losses that divide by none.
     pub fn temperature(&self) -> f64 {
-        match self {
-            Self::Npairs { temperature, .. }
-            | Self::SupConOut { temperature, .. }
-            | Self::SupConIn { temperature, .. }
-            | Self::NtXent { temperature } => *temperature,
-        }
+        let mut copy = self.clone();
+        copy.temperature_mut()
+            .map_or(1.0, |temperature| *temperature)
     }
 
-    /// The same loss at another temperature.
+    /// Whether the loss divides similarities by a temperature.
+    pub fn has_temperature(&self) -> bool {
+        self.clone().temperature_mut().is_some()
+    }
+
+    /// The same loss at another temperature; unchanged, if it has none.
     #[must_use]
     pub fn with_temperature(mut self, value: f64) -> Self {
-        match &mut self {
-            Self::Npairs { temperature, .. }
-            | Self::SupConOut { temperature, .. }
-            | Self::SupConIn { temperature, .. }
-            | Self::NtXent { temperature } => *temperature = value,
+        if let Some(temperature) = self.temperature_mut() {
+            *temperature = value;
         }
         self
     }
 
+    fn temperature_mut(&mut self) -> Option<&mut f64> {
+        match self {
+            Self::Npairs { temperature, .. }
+            | Self::SupConOut { temperature, .. }
+            | Self::SupConIn { temperature, .. }
+            | Self::NtXent { temperature }
+            | Self::SupConWeighted(SupConWeighted { temperature, .. })
+            | Self::TwoViews(TwoViews::InfoNce(InfoNce { temperature, .. }))
+            | Self::Proxied(Proxied::NormalizedSoftmax(NormalizedSoftmax { temperature })) => {
+                Some(temperature)
+            }
+            Self::Pairwise(_) | Self::TwoViews(_) | Self::Proxied(_) => None,
+        }
+    }
+
     /// Whether every sample needs at least two views.
     pub fn needs_views(&self) -> bool {
-        matches!(self, Self::NtXent { .. })
+        matches!(self, Self::NtXent { .. } | Self::TwoViews(_))
+    }
+
+    /// Whether every sample needs exactly two views.
+    pub fn needs_two_views(&self) -> bool {
+        matches!(self, Self::TwoViews(_))
     }
 
     /// Checks the options, so that a recipe fails before the first step.
     ///
     /// # Errors
-    /// If a temperature or the base of a scale is not a positive finite number.
+    /// If a temperature or another option is out of its range.
     pub fn check(&self) -> Result<()> {
-        match self.as_supcon() {
-            Some(config) => config.check(),
-            None => check_temperature(self.temperature()),
+        match self {
+            Self::SupConWeighted(loss) => loss.check(),
+            Self::Pairwise(loss) => loss.check(),
+            Self::TwoViews(loss) => loss.check(),
+            Self::Proxied(loss) => loss.check(),
+            _ => match self.as_supcon() {
+                Some(config) => config.check(),
+                None => check_temperature(self.temperature()),
+            },
         }
     }
 
@@ -157,9 +198,23 @@ impl Loss {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn forward(&self, z: &Tensor, labels: &[u32], views: usize) -> Result<PerAnchor> {
+        self.forward_with(z, labels, views, &[])
+    }
+
+    /// [`forward`](Self::forward) with the loss' own parameters, in the order of [`parameters`](Self::parameters).
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and if a parameter is missing or of another shape. The sigmoid loss without
+    /// parameters takes their starting values as constants.
+    pub fn forward_with(
+        &self,
+        z: &Tensor,
+        labels: &[u32],
+        views: usize,
+        parameters: &[Tensor],
+    ) -> Result<PerAnchor> {
         self.check()?;
-        let z = normalize(z)?; // [V·B, D]
-        let rows = z.dim(0)?;
+        let rows = embeddings(z, "embeddings")?.dim(0)?;
         if views == 0 || rows % views != 0 {
             return Err(Error::Views {
                 rows,
@@ -175,6 +230,10 @@ impl Loss {
                 got: labels.len(),
             });
         }
+        if let Some(values) = self.of_family(z, labels, views, parameters) {
+            return values;
+        }
+        let z = normalize(z)?; // [V·B, D]
         match self {
             Self::Npairs {
                 temperature,
@@ -190,10 +249,6 @@ impl Loss {
                     &config,
                 )
             }
-            Self::SupConOut { .. } | Self::SupConIn { .. } => {
-                let config = self.as_supcon().unwrap_or_default();
-                supcon_over(&z, &self.pairs(labels, views), &config)
-            }
             Self::NtXent { temperature } => nt_xent(
                 &z,
                 views,
@@ -201,14 +256,22 @@ impl Loss {
                     temperature: *temperature,
                 },
             ),
+            _ => {
+                let config = self.as_supcon().unwrap_or_default();
+                supcon_over(&z, &self.pairs(labels, views), &config)
+            }
         }
     }
 
     /// The mean of [`forward`](Self::forward) when all embeddings coincide: a run that stays here has collapsed.
     ///
     /// ln N for npairs, ln(N − 1) for SupCon and NT-Xent, N = V·B rows; over the negatives only, the mean of ln(N − n_i).
-    /// 0 for an empty batch.
+    /// 0 for an empty batch. Where it depends on the width or the number of classes, ask [`bounds`](Self::bounds): this one
+    /// takes 1, and what the labels show.
     pub fn collapse_value(&self, labels: &[u32], views: usize) -> f64 {
+        if let Some(bounds) = self.family_bounds(labels, views) {
+            return bounds.collapse;
+        }
         let pairs = self.pairs(labels, views);
         match self {
             Self::Npairs { targets, .. } => bounds::npairs_collapse(&pairs, *targets),
@@ -221,6 +284,9 @@ impl Loss {
     ///
     /// The minimum itself if all labels have as many rows and the dimension is at least the number of labels less one. 0 for an empty batch.
     pub fn floor(&self, labels: &[u32], views: usize) -> f64 {
+        if let Some(bounds) = self.family_bounds(labels, views) {
+            return bounds.floor;
+        }
         let pairs = self.pairs(labels, views);
         match self {
             Self::Npairs {
@@ -247,7 +313,11 @@ impl Loss {
             Summation::Out
         };
         match *self {
-            Self::Npairs { .. } => None,
+            Self::Npairs { .. }
+            | Self::SupConWeighted(_)
+            | Self::Pairwise(_)
+            | Self::TwoViews(_)
+            | Self::Proxied(_) => None,
             Self::SupConOut {
                 temperature,
                 denominator,
@@ -287,11 +357,15 @@ impl FromStr for Loss {
             "supcon_out" => Ok(Self::supcon_out()),
             "supcon_in" => Ok(Self::supcon_in()),
             "nt_xent" => Ok(Self::nt_xent()),
-            got => Err(Error::Name {
-                what: "loss",
-                got: got.to_owned(),
-                expected: NAMES,
-            }),
+            "supcon_weighted" => Ok(SupConWeighted::default().into()),
+            got => (Pairwise::named(got).map(Self::Pairwise))
+                .or_else(|| TwoViews::named(got).map(Self::TwoViews))
+                .or_else(|| Proxied::named(got).map(Self::Proxied))
+                .ok_or_else(|| Error::Name {
+                    what: "loss",
+                    got: got.to_owned(),
+                    expected: Self::names().join(", "),
+                }),
         }
     }
 }

@@ -110,9 +110,8 @@ impl SupConConfig {
     }
 
     /// Whether the loss of a row is defined.
-    pub(crate) fn defines(&self, pairs: &Pairs, row: usize) -> bool {
-        pairs.positives(row) > 0
-            && (self.denominator != Denominator::OnlyNegatives || pairs.negatives(row) > 0)
+    pub(crate) fn defines(&self, positives: usize, negatives: usize) -> bool {
+        positives > 0 && (self.denominator != Denominator::OnlyNegatives || negatives > 0)
     }
 }
 
@@ -152,31 +151,57 @@ pub fn supcon(z: &Tensor, labels: &Tensor, config: &SupConConfig) -> Result<PerA
 
 /// SupCon over embeddings whose rows are already grouped.
 pub(crate) fn supcon_over(z: &Tensor, pairs: &Pairs, config: &SupConConfig) -> Result<PerAnchor> {
+    let device = z.device();
+    let masks = Masks {
+        others: pairs.other_mask(device)?,
+        positives: pairs.positive_mask(device)?,
+        negatives: pairs.negative_mask(device)?,
+        counts: (0..pairs.rows())
+            .map(|row| (pairs.positives(row), pairs.negatives(row)))
+            .collect(),
+        lonely: pairs.lonely(),
+    };
+    supcon_masked(z, &masks, config)
+}
+
+/// Which rows stand where, for every anchor.
+pub(crate) struct Masks {
+    /// `[N, N]`: what the full denominator sums over.
+    pub others: Tensor,
+    /// `[N, N]`
+    pub positives: Tensor,
+    /// `[N, N]`
+    pub negatives: Tensor,
+    /// Positives and negatives of every row.
+    pub counts: Vec<(usize, usize)>,
+    /// Rows without a positive, rows without a negative.
+    pub lonely: (usize, usize),
+}
+
+/// SupCon over embeddings, the pairs given as masks.
+pub(crate) fn supcon_masked(z: &Tensor, masks: &Masks, config: &SupConConfig) -> Result<PerAnchor> {
     config.check()?;
     let device = z.device();
     let similarity = similarity_matrix(z, config.temperature)?; // [N, N]
-    let others = pairs.other_mask(device)?;
-    let similarity = logits::centre(&similarity, &others)?; // [N, N], at most 0, 0 on the diagonal
-    let positives = pairs.positive_mask(device)?;
+    let similarity = logits::centre(&similarity, &masks.others)?; // [N, N], at most 0, 0 on the diagonal
+    let positives = &masks.positives;
 
     let raw = match config.denominator {
         Denominator::All => {
-            let denominator = logits::log_sum_exp(&similarity, &others)?; // [N, 1]
-            summed(&similarity, &denominator, &positives, config.summation)?
+            let denominator = logits::log_sum_exp(&similarity, &masks.others)?; // [N, 1]
+            summed(&similarity, &denominator, positives, config.summation)?
         }
         Denominator::OnlyNegatives => {
-            let denominator = logits::log_sum_exp(&similarity, &pairs.negative_mask(device)?)?;
-            summed(&similarity, &denominator, &positives, config.summation)?
+            let denominator = logits::log_sum_exp(&similarity, &masks.negatives)?;
+            summed(&similarity, &denominator, positives, config.summation)?
         }
         Denominator::OnePositive => {
-            let negatives = logits::log_sum_exp(&similarity, &pairs.negative_mask(device)?)?; // [N, 1]
+            let negatives = logits::log_sum_exp(&similarity, &masks.negatives)?; // [N, 1]
             // ln( e^{s_ip} + Σ_negatives ) − s_ip for every p; 0 in rows without negatives, whose fraction is 1.
             let negatives = negatives.broadcast_as(similarity.shape())?;
             let cost = (logits::log_add_exp(&similarity, &negatives)? - &similarity)?; // [N, N]
-            let repelled: Vec<u8> = (0..pairs.rows())
-                .map(|row| (pairs.negatives(row) > 0).into())
-                .collect();
-            let repelled = Tensor::from_vec(repelled, (pairs.rows(), 1), device)?
+            let repelled: Vec<u8> = masks.counts.iter().map(|c| (c.1 > 0).into()).collect();
+            let repelled = Tensor::from_vec(repelled, (masks.counts.len(), 1), device)?
                 .broadcast_as(cost.shape())?;
             let cost = repelled
                 .contiguous()?
@@ -184,7 +209,7 @@ pub(crate) fn supcon_over(z: &Tensor, pairs: &Pairs, config: &SupConConfig) -> R
             summed(
                 &cost.neg()?,
                 &zero_column(&similarity)?,
-                &positives,
+                positives,
                 config.summation,
             )?
         }
@@ -193,20 +218,16 @@ pub(crate) fn supcon_over(z: &Tensor, pairs: &Pairs, config: &SupConConfig) -> R
         1.0 => raw,
         factor => raw.affine(factor, 0.0)?,
     };
-    let defined = (0..pairs.rows())
-        .map(|row| config.defines(pairs, row))
+    let defined = masks
+        .counts
+        .iter()
+        .map(|&(positives, negatives)| config.defines(positives, negatives))
         .collect();
     let missing = match config.denominator {
         Denominator::OnlyNegatives => "no positive or no negative",
         _ => "no positive",
     };
-    PerAnchor::new(
-        &raw,
-        defined,
-        pairs.lonely(),
-        config.undefined_rows,
-        missing,
-    )
+    PerAnchor::new(&raw, defined, masks.lonely, config.undefined_rows, missing)
 }
 
 /// mean_P (d_i − s_ip), or − ln mean_P exp(s_ip − d_i): `[N, N]`, `[N, 1]` → `[N]`; finite, if meaningless, where P is empty.

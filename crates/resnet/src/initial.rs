@@ -23,12 +23,18 @@ pub enum LinearInit {
     Glorot,
 }
 
-/// Normal values with standard deviation `std` (Box–Muller, both halves used).
-pub(crate) fn normal(
-    shape: &[usize],
-    std: f64,
-    rng: &mut ChaCha8Rng,
-) -> candle_core::Result<Tensor> {
+/// Normal values with standard deviation `std` (Box–Muller, both halves used), f32 on the CPU.
+///
+/// # Errors
+/// Only Candle's own.
+///
+/// ```
+/// use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+/// let weights = resnet::normal(&[10, 64], 0.1, &mut ChaCha8Rng::seed_from_u64(1))?;
+/// assert_eq!(weights.dims(), [10, 64]);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+pub fn normal(shape: &[usize], std: f64, rng: &mut ChaCha8Rng) -> candle_core::Result<Tensor> {
     let count: usize = shape.iter().product();
     let mut values = Vec::with_capacity(count + 1);
     while values.len() < count {

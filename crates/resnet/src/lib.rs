@@ -21,7 +21,7 @@ pub use config::{Arch, ResNetConfig, Stem};
 pub use error::{Error, Result};
 pub use hub::{HubConfig, sha256};
 pub use init::Init;
-pub use initial::LinearInit;
+pub use initial::{LinearInit, normal};
 pub use layers::Mode;
 pub use parameters::{Parameters, Role};
 pub use projection::{Projection, ProjectionConfig};

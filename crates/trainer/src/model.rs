@@ -5,12 +5,12 @@ use crate::feed::Batch;
 use crate::recipe::{HeadKind, Model, ProjectionKind, ProjectionRecipe, Recipe};
 use crate::step::{Forward, Place};
 use crate::{Result, StageKind, classify};
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, Device, Tensor, Var};
 use cifar_data::stream;
-use contrastive_loss::Loss;
+use contrastive_loss::{Loss, Start, Task};
 use resnet::{
     Classifier, ClassifierConfig, LinearInit, LoadOptions, Mode, Parameters, Projection,
-    ProjectionConfig, ResNet, ResNetConfig,
+    ProjectionConfig, ResNet, ResNetConfig, Role,
 };
 use std::path::Path;
 
@@ -168,24 +168,36 @@ impl Supervised {
 pub(crate) struct Contrastive {
     pub encoder: Encoder,
     pub projection: Projection,
+    /// The projection head's, and the loss' own (proxies, …) under `loss.`.
     pub parameters: Parameters,
     pub loss: Loss,
+    task: Task,
+    /// The loss' own parameters, in its order.
+    loss_parameters: Vec<Var>,
 }
 
 impl Contrastive {
-    /// A projection head of the recipe's shape on top of `encoder`.
-    pub fn new(recipe: &Recipe, encoder: Encoder, device: &Device) -> Result<Self> {
+    /// A projection head of the recipe's shape on top of `encoder`, and the loss for data of so many classes.
+    pub fn new(recipe: &Recipe, encoder: Encoder, classes: usize, device: &Device) -> Result<Self> {
         let dim = encoder.net.feature_dim();
         let config = projection_config(&recipe.pretrain.projection, dim);
         let mut parameters = Parameters::new(device);
         let mut rng = stream(recipe.seed, "init: projection", &[]);
         let init = recipe.model.linear_init();
         let projection = Projection::with_init(&config, init, dim, &mut parameters, &mut rng)?;
+        let loss = recipe.pretrain.loss();
+        let task = Task {
+            dim: recipe.pretrain.projection.dim,
+            classes,
+        };
+        let loss_parameters = add_loss_parameters(&loss, task, recipe.seed, &mut parameters)?;
         Ok(Self {
             encoder,
             projection,
             parameters,
-            loss: recipe.pretrain.loss(),
+            loss,
+            task,
+            loss_parameters,
         })
     }
 
@@ -201,10 +213,17 @@ impl Contrastive {
     pub fn forward(&self, batch: &Batch) -> Result<Forward> {
         let features = self.encoder.forward(&batch.input, Mode::Train)?; // [V·B, D]
         let z = self.projection.forward(&features, Mode::Train)?; // [V·B, E]
-        let loss = self.loss.forward(&z, &batch.labels, batch.views)?.mean()?;
+        let (labels, views) = (&batch.labels, batch.views);
+        let own: Vec<Tensor> = self
+            .loss_parameters
+            .iter()
+            .map(|v| v.as_tensor().clone())
+            .collect();
+        let loss = self.loss.forward_with(&z, labels, views, &own)?.mean()?;
+        let bounds = self.loss.bounds(labels, views, self.task, &own)?;
         let monitor = Monitor {
-            collapse: self.loss.collapse_value(&batch.labels, batch.views),
-            floor: self.loss.floor(&batch.labels, batch.views),
+            collapse: bounds.collapse,
+            floor: bounds.floor,
             spread: spread(&z)?,
         };
         Ok(Forward {
@@ -219,6 +238,35 @@ impl Contrastive {
     pub fn flops(&self, height: usize, width: usize) -> u64 {
         self.encoder.net.flops(height, width) + self.projection.flops()
     }
+}
+
+/// Registers the loss' own parameters under `loss.`, beside the projection head's, so that optimiser, averages and checkpoints
+/// see them.
+fn add_loss_parameters(
+    loss: &Loss,
+    task: Task,
+    seed: u64,
+    parameters: &mut Parameters,
+) -> Result<Vec<Var>> {
+    let mut added = Vec::new();
+    for spec in loss.parameters(task) {
+        let (value, role) = match spec.start {
+            Start::Normal(std) => {
+                let mut rng = stream(seed, &format!("init: loss {}", spec.name), &[]);
+                (
+                    resnet::normal(&spec.shape, std, &mut rng)?,
+                    Role::LinearWeight,
+                )
+            }
+            // A scale or a bias: no weight decay.
+            Start::Constant(value) => {
+                let value = Tensor::full(value as f32, spec.shape.as_slice(), &Device::Cpu)?;
+                (value, Role::Bias)
+            }
+        };
+        added.push(parameters.add(&format!("loss.{}", spec.name), &value, role)?);
+    }
+    Ok(added)
 }
 
 fn projection_config(recipe: &ProjectionRecipe, features: usize) -> ProjectionConfig {

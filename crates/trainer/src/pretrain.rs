@@ -1,5 +1,5 @@
-//! Contrastive pretraining: encoder, projection head, contrastive loss. The projection head is kept beside the encoder,
-//! but nothing reads it afterwards.
+//! Contrastive pretraining: encoder, projection head, contrastive loss. The projection head (with the loss' own parameters, such as
+//! proxies) is kept beside the encoder, but nothing reads it afterwards.
 
 use crate::experiment::{Experiment, Outcome};
 use crate::feed::ImageFeed;
@@ -17,7 +17,8 @@ pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
         &recipe.model.init
     };
     let device = lab.device().clone();
-    let model = Contrastive::new(&recipe, lab.initial_encoder(init)?, &device)?;
+    let classes = lab.dataset().classes.len();
+    let model = Contrastive::new(&recipe, lab.initial_encoder(init)?, classes, &device)?;
     let splits = lab.splits()?;
     let training = recipe.pretrain.training();
     let sampler = match recipe.pretrain.per_class {

@@ -95,7 +95,7 @@ impl Speeds {
                 speeds.supervised = time(recipe, kind, &feed, &model.groups(), &mut forward)?;
             }
             if needs(&[StageKind::Pretrain]) {
-                let model = Contrastive::new(recipe, encoder()?, device)?;
+                let model = Contrastive::new(recipe, encoder()?, classes, device)?;
                 let feed = image_feed(
                     recipe,
                     splits,

@@ -1,8 +1,12 @@
 //! The tests of the crate as its users see it, in one program.
 
+mod agreement;
 mod bounds;
+mod catalogue;
 mod edge_cases;
 mod gradients;
+mod reference;
+mod sampler;
 mod support;
 mod threads;
 mod vectors;

@@ -213,6 +213,11 @@ impl Recipe {
                 positive(t),
                 "use a number above 0, such as 0.1",
             )?;
+            let remedy = format!(
+                "the loss \"{}\" divides by no temperature: leave it out",
+                p.loss
+            );
+            require("pretrain.temperature", t, p.loss.has_temperature(), &remedy)?;
         }
         if let Err(e) = p.loss().check() {
             require("pretrain.loss", &p.loss, false, &e.to_string())?;
@@ -254,12 +259,16 @@ impl Recipe {
             )?;
         }
         if p.loss.needs_views() && (self.arms.contrastive || self.arms.transfer) {
-            let views = self.augment.views;
+            let (views, exactly) = (self.augment.views, p.loss.needs_two_views());
+            let how_many = if exactly { "exactly" } else { "at least" };
             require(
                 "augment.views",
                 views,
-                views >= 2,
-                "pretrain.loss = \"nt_xent\" needs at least 2 views of each image",
+                views == 2 || (views > 2 && !exactly),
+                &format!(
+                    "pretrain.loss = \"{}\" needs {how_many} 2 views of each image",
+                    p.loss
+                ),
             )?;
         }
         require(
@@ -549,5 +558,53 @@ mod tests {
         );
         recipe.augment.views = 2;
         recipe.check().unwrap();
+        recipe.augment.views = 3;
+        recipe.check().unwrap();
+        recipe.set("pretrain.loss", "barlow_twins").unwrap();
+        let error = recipe.check().unwrap_err().to_string();
+        assert!(error.contains("exactly 2 views"), "{error}");
+    }
+
+    #[test]
+    fn every_loss_is_taken_by_name_and_its_options_are_checked() {
+        let mut recipe = Recipe::default();
+        recipe.augment.views = 2;
+        recipe.set("pretrain.temperature", "0.2").unwrap();
+        for name in contrastive_loss::Loss::names() {
+            recipe.set("pretrain.loss", name).unwrap();
+            let checked = recipe.check().unwrap();
+            assert_eq!(checked.pretrain.loss().name(), name);
+            assert_eq!(Recipe::parse(&recipe.to_toml().unwrap()).unwrap(), recipe);
+        }
+        // The last one has no temperature, nor takes one.
+        assert_eq!(recipe.pretrain.temperature, None);
+        recipe.pretrain.temperature = Some(0.1);
+        let error = recipe.check().unwrap_err().to_string();
+        assert!(
+            error.contains("pretrain.temperature") && error.contains("divides by no"),
+            "{error}"
+        );
+        recipe.pretrain.temperature = None;
+        recipe.set("pretrain.loss.margin", "0.3").unwrap();
+        recipe
+            .set(
+                "pretrain.loss",
+                "{ name = \"triplet\", mining = \"semi_hard\" }",
+            )
+            .unwrap();
+        recipe.set("pretrain.loss.margin", "0.5").unwrap();
+        recipe.check().unwrap();
+        for (value, word) in [
+            ("{ name = \"triplet\", margin = -1.0 }", "margin"),
+            ("{ name = \"triplet\", tau = 1.0 }", "tau"),
+            ("{ name = \"circle\", gamma = 0.0 }", "gamma"),
+            ("{ name = \"info_nce\", temperature = 0.0 }", "temperature"),
+        ] {
+            let error = recipe.set("pretrain.loss", value).unwrap_err().to_string();
+            assert!(
+                error.contains("pretrain.loss") && error.contains(word),
+                "{error}"
+            );
+        }
     }
 }

@@ -21,7 +21,7 @@ const OF_ONE_KIND: &[&str] = &[
 
 impl Recipe {
     /// Sets the field `path` (`"pretrain.optimizer.lr"`) to `value`, written as in TOML; quotes around words may
-    /// be left out. Setting a `kind` forgets the fields of the former kind. The value `none` clears an optional field.
+    /// be left out. Setting a `kind` forgets the fields of the former kind, setting a `loss` without a temperature the temperature. The value `none` clears an optional field.
     ///
     /// ```
     /// let mut recipe = trainer::Recipe::default();
@@ -81,7 +81,11 @@ impl Recipe {
             let text = toml::to_string(&table).map_err(|e| refuse(e.to_string()))?;
             match toml::from_str::<Self>(&text) {
                 // A removed field that has a default is not cleared but reset: only optional fields may be cleared.
-                Ok(recipe) if !clears || !has_field(&recipe, &keys) => {
+                Ok(mut recipe) if !clears || !has_field(&recipe, &keys) => {
+                    // As with a `kind`: the former loss' temperature says nothing to one that has none.
+                    if keys == ["pretrain", "loss"] && !recipe.pretrain.loss.has_temperature() {
+                        recipe.pretrain.temperature = None;
+                    }
                     *self = recipe;
                     return Ok(());
                 }

@@ -109,9 +109,10 @@ section! {
 section! {
     /// `[pretrain]`: contrastive pretraining of the encoder behind a projection head.
     Pretrain {
-        /// `"npairs"`, `"supcon_out"`, `"supcon_in"`, `"nt_xent"`, or a table of a name and its options.
+        /// A loss by its name (`"npairs"`, `"supcon_out"`, `"triplet"`, …; all: `contrastive_loss::Loss::names`), or a table of a
+        /// name and its options.
         loss: Loss = Loss::supcon_out(),
-        /// What similarities are divided by before the softmax; the loss' own usual value if left out.
+        /// What similarities are divided by before the softmax; the loss' own usual value if left out. Losses without one refuse it.
         #[serde(skip_serializing_if = "Option::is_none")]
         temperature: Option<f64> = None,
         /// The head between the encoder and the loss; thrown away afterwards.

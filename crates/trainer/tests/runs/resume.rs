@@ -39,6 +39,16 @@ fn interrupted_with_every_other_setting_the_bits_are_the_same() {
     same_bits_when_interrupted(&OTHERS);
 }
 
+/// A loss with parameters of its own: they are trained, averaged and taken up again with everything else.
+#[test]
+fn interrupted_with_proxies_the_bits_are_the_same() {
+    same_bits_when_interrupted(&[
+        ("arms.baseline", "false"),
+        ("pretrain.loss", "arcface"),
+        ("pretrain.ema", "0.9"),
+    ]);
+}
+
 fn same_bits_when_interrupted(changes: &[(&str, &str)]) {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");

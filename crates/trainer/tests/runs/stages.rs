@@ -271,3 +271,49 @@ fn a_budget_is_frozen_into_the_configuration() {
     );
     assert_eq!(again.unwrap().recipe().supervised.epochs, frozen);
 }
+
+#[test]
+fn every_loss_pretrains_and_its_own_parameters_move() {
+    for name in contrastive_loss::Loss::names() {
+        let folder = tempfile::tempdir().unwrap();
+        let changes = [
+            ("arms.baseline", "false"),
+            ("augment.views", "2"),
+            ("pretrain.per_class", "4"),
+            ("pretrain.epochs", "1"),
+            ("pretrain.loss", name),
+        ];
+        let mut experiment = create(folder.path(), &changes);
+        let stage = experiment.stages()[0];
+        assert_eq!(
+            experiment.run_stage(stage).unwrap(),
+            Outcome::Finished,
+            "{name}"
+        );
+        let path = folder.path().join("contrastive/projection.safetensors");
+        let tensors = candle_core::safetensors::load(path, &candle_core::Device::Cpu).unwrap();
+        let own: Vec<&String> = tensors
+            .keys()
+            .filter(|key| key.starts_with("loss."))
+            .collect();
+        let loss: contrastive_loss::Loss = name.parse().unwrap();
+        let task = contrastive_loss::Task {
+            dim: 16,
+            classes: experiment.dataset().classes.len(),
+        };
+        let expected = loss.parameters(task);
+        assert_eq!(own.len(), expected.len(), "{name}: {own:?}");
+        for spec in expected {
+            let tensor = &tensors[&format!("loss.{}", spec.name)];
+            assert_eq!(tensor.dims(), spec.shape);
+            if let contrastive_loss::Start::Constant(start) = spec.start {
+                assert_ne!(
+                    tensor.to_vec1::<f32>().unwrap(),
+                    [start as f32],
+                    "{name}: {}",
+                    spec.name
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Losses over two views of the same samples: row i of one belongs to row i of the other. Labels are not used.
+
+mod barlow_twins;
+mod info_nce;
+mod sigmoid;
+mod vicreg;
+
+use candle_core::{DType, Tensor};
+
+pub use barlow_twins::{BarlowTwins, barlow_twins};
+pub use info_nce::{InfoNce, info_nce};
+pub use sigmoid::{Sigmoid, sigmoid};
+pub use vicreg::{VicReg, vicreg};
+
+use crate::similarity::embeddings;
+use crate::{Error, PerAnchor, Result};
+
+/// Two non-empty `[N, D]` float tensors of one shape, in the type losses compute in.
+fn two_views(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (a, b) = (embeddings(a, "view 0")?, embeddings(b, "view 1")?);
+    if a.dims() != b.dims() {
+        return Err(Error::Mismatch {
+            left: "view 0",
+            left_shape: a.dims().to_vec(),
+            right: "view 1",
+            right_shape: b.dims().to_vec(),
+            need: "both views need one row for each sample",
+        });
+    }
+    let wide = a.dtype() == DType::F64 || b.dtype() == DType::F64;
+    let dtype = if wide { DType::F64 } else { DType::F32 };
+    Ok((a.to_dtype(dtype)?, b.to_dtype(dtype)?))
+}
+
+/// Values that are all defined.
+fn all_defined(values: Tensor, without_negatives: usize, divisor: usize) -> Result<PerAnchor> {
+    Ok(PerAnchor {
+        defined: vec![true; values.dim(0)?],
+        values,
+        without_positives: 0,
+        without_negatives,
+        divisor,
+    })
+}
+
+/// A mask `[N, N]` of the diagonal.
+fn diagonal(rows: usize, device: &candle_core::Device) -> Result<Tensor> {
+    let mut mask = vec![0u8; rows * rows];
+    mask.iter_mut().step_by(rows + 1).for_each(|one| *one = 1);
+    Ok(Tensor::from_vec(mask, (rows, rows), device)?)
+}
+
+/// x minus the mean of each column: `[N, D]`.
+fn centred(x: &Tensor) -> Result<Tensor> {
+    Ok(x.broadcast_sub(&x.mean_keepdim(0)?)?)
+}
+
+/// The row sums of squares off the diagonal: `[D, D]` → `[D]`.
+fn off_diagonal_squares(matrix: &Tensor) -> Result<Tensor> {
+    let mask = diagonal(matrix.dim(0)?, matrix.device())?;
+    let off = mask.where_cond(&matrix.zeros_like()?, matrix)?;
+    Ok(off.sqr()?.sum(1)?)
+}
