@@ -15,6 +15,7 @@ mod pairs;
 mod recipe;
 mod similarity;
 mod supcon;
+pub mod tiled;
 
 pub use anchor::{PerAnchor, UndefinedRows};
 pub use error::{Error, Result};

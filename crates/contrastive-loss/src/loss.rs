@@ -6,9 +6,11 @@ use std::str::FromStr;
 use candle_core::Tensor;
 
 use crate::npairs::npairs_over;
+use crate::nt_xent::check_views;
 use crate::pairs::Pairs;
 use crate::similarity::{check_temperature, normalize, similarity_matrix};
 use crate::supcon::supcon_over;
+use crate::tiled::{Execution, Sides};
 use crate::{
     Denominator, Error, NpairsTargets, NtXentConfig, PerAnchor, Result, Scale, Summation,
     SupConConfig, UndefinedRows, bounds, nt_xent,
@@ -157,6 +159,20 @@ impl Loss {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn forward(&self, z: &Tensor, labels: &[u32], views: usize) -> Result<PerAnchor> {
+        self.forward_by(Execution::Auto, z, labels, views)
+    }
+
+    /// [`forward`](Self::forward) with a say in whether the similarity matrix is formed.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward); and if tiles are asked for and the loss has none.
+    pub fn forward_by(
+        &self,
+        execution: Execution,
+        z: &Tensor,
+        labels: &[u32],
+        views: usize,
+    ) -> Result<PerAnchor> {
         self.check()?;
         let z = normalize(z)?; // [V·B, D]
         let rows = z.dim(0)?;
@@ -174,6 +190,13 @@ impl Loss {
                 views,
                 got: labels.len(),
             });
+        }
+        if self.needs_views() {
+            check_views(rows, views)?;
+        }
+        if execution.tiles(rows, self.has_tiles()) {
+            let groups = self.pairs(labels, views).groups_of_rows();
+            return self.tiled(&z, None, Sides::itself(groups));
         }
         match self {
             Self::Npairs {
@@ -240,7 +263,7 @@ impl Loss {
     }
 
     /// This loss as a SupCon, if it is one.
-    fn as_supcon(&self) -> Option<SupConConfig> {
+    pub(crate) fn as_supcon(&self) -> Option<SupConConfig> {
         let summation = if matches!(self, Self::SupConIn { .. }) {
             Summation::In
         } else {

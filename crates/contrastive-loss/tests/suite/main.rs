@@ -5,4 +5,5 @@ mod edge_cases;
 mod gradients;
 mod support;
 mod threads;
+mod tiled;
 mod vectors;
