@@ -254,6 +254,11 @@ impl Loss {
         }
     }
 
+    /// How many of the V·B rows have no positive: no other row of their label, or of their sample for NT-Xent.
+    pub fn without_positives(&self, labels: &[u32], views: usize) -> usize {
+        self.pairs(labels, views).lonely().0
+    }
+
     /// The groups that this loss sees: samples for NT-Xent, labels otherwise.
     fn pairs(&self, labels: &[u32], views: usize) -> Pairs {
         match self {

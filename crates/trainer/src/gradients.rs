@@ -34,6 +34,24 @@ impl Gradients {
         Ok(())
     }
 
+    /// Takes what was added so far as the terms of one part: sums, not means.
+    pub(crate) fn count_as_one(&mut self) {
+        self.parts = 1;
+    }
+
+    /// Adds the parts of another.
+    pub(crate) fn join(&mut self, other: Self) -> Result<()> {
+        self.sums.resize(other.sums.len(), None);
+        for (sum, more) in self.sums.iter_mut().zip(other.sums) {
+            *sum = match (sum.take(), more) {
+                (Some(sum), Some(more)) => Some((sum + more)?),
+                (sum, more) => sum.or(more),
+            };
+        }
+        self.parts += other.parts;
+        Ok(())
+    }
+
     /// The sums, in the order of the parameters; none where no gradient arrived.
     pub fn sums(&self) -> &[Option<Tensor>] {
         &self.sums

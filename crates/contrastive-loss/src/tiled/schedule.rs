@@ -14,8 +14,7 @@ use crate::Result;
 /// Rows of a block. Large blocks make fast matrix products, many blocks keep many threads busy.
 pub(crate) fn blocks(rows: usize) -> Vec<Range<usize>> {
     let size = match rows {
-        0..=1024 => 128,
-        1025..=4096 => 256,
+        0..=4096 => 256,
         _ => 512,
     };
     (0..rows.div_ceil(size))
