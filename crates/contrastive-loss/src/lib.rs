@@ -16,6 +16,7 @@ mod recipe;
 mod similarity;
 mod supcon;
 pub mod tiled;
+mod unit;
 
 pub use anchor::{PerAnchor, UndefinedRows};
 pub use error::{Error, Result};

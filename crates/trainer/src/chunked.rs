@@ -233,7 +233,8 @@ mod tests {
             let images: usize = task.parse().unwrap();
             training_thread(|| {
                 let batch = batch(images, 1, 32);
-                let recipe = recipe("supcon_out", (images > 256).then_some(256));
+                let mut recipe = recipe("supcon_out", (images > 256).then_some(256));
+                recipe.model.width = 0.25;
                 let model = model(&recipe);
                 let before = memory("VmRSS:").unwrap();
                 let out = model.forward_at(&batch, 1)?;

@@ -266,12 +266,12 @@ impl<'a> Cpu<'a> {
 }
 
 /// Whether the fast path takes this tensor.
-pub(super) fn applies(z: &Tensor) -> bool {
+pub(crate) fn applies(z: &Tensor) -> bool {
     z.device().is_cpu() && z.dtype() == candle_core::DType::F32
 }
 
 /// Looks at the values of a contiguous f32 tensor on the CPU.
-pub(super) fn with_f32<R>(tensor: &Tensor, look: impl FnOnce(&[f32]) -> R) -> Result<R> {
+pub(crate) fn with_f32<R>(tensor: &Tensor, look: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
         (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => {

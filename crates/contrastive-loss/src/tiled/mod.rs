@@ -28,4 +28,6 @@ pub use elsewhere::Gathered;
 pub use execution::Execution;
 pub use losses::{InfoNceConfig, SigmoidConfig, info_nce, npairs, nt_xent, sigmoid, supcon};
 
+pub(crate) use cpu::{applies, with_f32};
+pub(crate) use lanes::vectorised;
 pub(crate) use sides::Sides;
