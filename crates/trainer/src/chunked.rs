@@ -267,9 +267,10 @@ mod tests {
                 .unwrap()
         };
         let (small, large) = (peak(256), peak(4096));
-        // Beside a chunk's activations there are 4096 embeddings and their gradients, and a few tiles.
+        // In one piece it would be sixteen times as much. Beside a chunk's activations there are the sums of the gradients so far,
+        // 4096 embeddings with their gradients, a few tiles, and what the allocator leaves between chunks.
         assert!(
-            large < 1.25 * small,
+            large < 1.5 * small,
             "4096 images took {large} MB, 256 take {small} MB"
         );
     }
