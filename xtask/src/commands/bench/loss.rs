@@ -234,8 +234,10 @@ impl Report {
             "{}\nsupcon_out, D = {}, f32, forward + backward; peer: {peer}, whole matrix\n\n",
             self.machine, self.columns
         );
-        text +=
-            "      B    seconds (lowest–highest)  GFLOP/s     MB     peer s  peer MB   faster\n";
+        text += &format!(
+            "{:>7}{:>11} {:<18}{:>8}{:>7}{:>9}{:>9}{:>9}\n",
+            "B", "seconds", "(lowest–highest)", "GFLOP/s", "MB", "peer s", "peer MB", "faster"
+        );
         let megabytes = |m: Option<f64>| m.map_or_else(|| "-".to_owned(), |m| format!("{m:.0}"));
         for own in &self.tiled {
             let s = &own.seconds;
@@ -249,7 +251,7 @@ impl Report {
             );
             if let Some(peer) = self.peer.iter().find(|peer| peer.rows == own.rows) {
                 text += &format!(
-                    "{:>11}{:>9}{:>8.1}×",
+                    "{:>9}{:>9}{:>8.1}×",
                     short(peer.seconds.median),
                     megabytes(peer.megabytes),
                     peer.seconds.median / s.median
