@@ -136,7 +136,12 @@ pub struct ReportArgs {
 
 /// Flags of `bench`.
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    /// Something else than a network's training step.
+    #[command(subcommand)]
+    pub what: Option<BenchOf>,
+
     /// Network: r50 (torchvision's ResNet-50), r50-cifar or r18-cifar (3×3 stem), on 32×32 images.
     #[arg(long, value_name = "NAME", default_value = "r50")]
     pub network: BenchNetwork,
@@ -168,6 +173,54 @@ pub struct BenchArgs {
     /// Print one JSON object instead of the table.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What `bench` measures beside training steps.
+#[derive(Debug, Clone, Subcommand)]
+pub enum BenchOf {
+    /// Measure a contrastive loss against the batch size: time, memory, GFLOP/s, beside PyTorch.
+    Loss(LossArgs),
+}
+
+/// Flags of `bench loss`.
+#[derive(Debug, Clone, Args)]
+pub struct LossArgs {
+    /// Rows of the batch.
+    #[arg(
+        long,
+        value_name = "B,B,…",
+        value_delimiter = ',',
+        default_values_t = (8..=17).map(|power| 1 << power)
+    )]
+    pub sizes: Vec<usize>,
+
+    /// Width of an embedding.
+    #[arg(long, value_name = "D", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub dim: u32,
+
+    /// Measured passes below 32,768 rows; above it is one.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+
+    /// A Python with PyTorch: its dense version of the loss is measured in turn.
+    #[arg(long, value_name = "PYTHON")]
+    pub peer: Option<PathBuf>,
+
+    /// The largest batch that the peer is asked for: its memory grows with B².
+    #[arg(long, value_name = "B", default_value_t = 16_384)]
+    pub peer_limit: usize,
+
+    /// Draw time and memory into this SVG file.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Answer passes over this many rows, line by line.
+    #[arg(long, hide = true)]
+    pub worker: Option<usize>,
 }
 
 /// `key=value`, with a key that is not empty.

@@ -4,6 +4,7 @@
 //! warning) are the same in both; only what moves differs.
 
 use std::{
+    cmp::Ordering,
     collections::BTreeMap,
     io::{self, IsTerminal},
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
@@ -46,6 +47,8 @@ struct State {
 struct Course {
     stages: Vec<StageId>,
     seconds: BTreeMap<StageId, f64>,
+    /// What the last closer look at contrastive embeddings found, and in which stage.
+    look: Option<(StageId, f64, f64)>,
 }
 
 impl Screen {
@@ -70,7 +73,11 @@ impl Screen {
 
     /// Tells the screen what is coming, for `[2/7]` and for the time left in all.
     pub fn expect(&self, stages: Vec<StageId>, seconds: BTreeMap<StageId, f64>) {
-        self.state().course = Course { stages, seconds };
+        self.state().course = Course {
+            stages,
+            seconds,
+            look: None,
+        };
     }
 
     /// A line that stays.
@@ -90,6 +97,7 @@ impl Screen {
             Event::Step(step) => {
                 let done = step.global_step as u64;
                 let total = (step.epochs * step.steps_per_epoch) as u64;
+                state.course.look_at(step);
                 let line = state.course.step_line(step);
                 let message = state.course.step_message(step);
                 let title = format!(
@@ -250,10 +258,32 @@ impl Course {
         Some(step.left + Duration::try_from_secs_f64(later).ok()?)
     }
 
+    /// Keeps what steps tell now and then.
+    fn look_at(&mut self, step: &StepEvent) {
+        if let (Some(top1), Some(rank)) = (step.contrastive_top1, step.effective_rank) {
+            self.look = Some((step.stage, top1, rank));
+        }
+    }
+
+    /// The contrastive task's top-1 and the embeddings' effective rank, as last seen in a stage.
+    fn looked(&self, stage: StageId) -> Option<(String, String)> {
+        let (_, top1, rank) = self.look.filter(|(seen, ..)| *seen == stage)?;
+        Some((
+            format!("top-1 {:.0}%", 100.0 * top1),
+            format!("rank {rank:.0}"),
+        ))
+    }
+
     fn step_message(&self, step: &StepEvent) -> String {
         let rate = format!("{:.0} img/s", step.images_per_second);
         let left = self.left(step).unwrap_or(step.left);
-        format!("loss {} {rate} {} left", number(step.loss), duration(left))
+        let top1 = self.looked(step.stage);
+        let top1 = top1.map_or_else(String::new, |(top1, _)| format!("{top1} "));
+        format!(
+            "loss {} {top1}{rate} {} left",
+            number(step.loss),
+            duration(left)
+        )
     }
 
     /// The line without a terminal; its last parts go first where it would not fit.
@@ -267,10 +297,25 @@ impl Course {
             format!("{:.0} img/s", step.images_per_second),
             format!("{} left", duration(self.left(step).unwrap_or(step.left))),
         ];
+        let stays = parts.len();
+        // From the value where all embeddings coincide (0) to the least possible one (1).
+        if let (Some(collapse), Some(floor)) = (step.collapse, step.floor)
+            && collapse > floor
+        {
+            let way = 100.0 * (collapse - step.loss) / (collapse - floor);
+            let way = way.clamp(-999.0, 100.0);
+            parts.push(format!("{way:.0}% to floor"));
+        }
+        if let Some((top1, rank)) = self.looked(step.stage) {
+            parts.extend([top1, rank]);
+        }
         let length = |parts: &[String]| parts.iter().map(|p| p.chars().count() + 1).sum::<usize>();
         while length(&parts) > WIDTH + 1 && parts.len() > 1 {
             // The percentage says least once the epoch is known.
-            let least = if parts.len() == 6 { 2 } else { parts.len() - 1 };
+            let least = match parts.len().cmp(&stays) {
+                Ordering::Equal => 2,
+                _ => parts.len() - 1,
+            };
             parts.remove(least);
         }
         parts.join(" ")
@@ -393,6 +438,11 @@ mod tests {
             collapse: None,
             floor: None,
             spread: None,
+            lonely: None,
+            alignment: None,
+            uniformity: None,
+            effective_rank: None,
+            contrastive_top1: None,
             images_per_second: 213.4,
             left: Duration::from_secs(left),
         }
@@ -405,7 +455,11 @@ mod tests {
             StageId::new(Arm::Contrastive, StageKind::Probe),
         ];
         let seconds = stages.iter().map(|stage| (*stage, 100.0)).collect();
-        Course { stages, seconds }
+        Course {
+            stages,
+            seconds,
+            look: None,
+        }
     }
 
     #[test]
@@ -417,8 +471,35 @@ mod tests {
     }
 
     #[test]
+    fn a_contrastive_step_says_how_far_it_is_as_far_as_there_is_room() {
+        let mut course = course();
+        course.stages.truncate(2);
+        let mut step = StepEvent {
+            collapse: Some(5.0),
+            floor: Some(2.0),
+            contrastive_top1: Some(0.415),
+            effective_rank: Some(37.2),
+            ..step(3.5, 4, 200)
+        };
+        course.look_at(&step);
+        step.contrastive_top1 = None; // the steps between two looks
+        step.effective_rank = None;
+        let line = course.step_line(&step);
+        assert!(line.contains("99% loss 3.500 213 img/s"), "{line}");
+        assert!(course.step_message(&step).contains("top-1 42% 213 img/s"));
+        step.epochs = 1;
+        step.epoch = 0;
+        step.stage = StageId::new(Arm::Transfer, StageKind::Pretrain);
+        course.look = Some((step.stage, 0.5, 9.0));
+        step.left = Duration::from_secs(3);
+        let line = course.step_line(&step);
+        assert!(line.contains("50% to floor"), "{line}");
+    }
+
+    #[test]
     fn no_line_is_wider_than_80_columns() {
-        let course = course();
+        let mut course = course();
+        course.look = Some((course.stages[1], 0.9, 128.0));
         for (loss, epochs, left) in [
             (3.0, 4, 9),
             (-1.23e-9, 100_000, 1 << 30),

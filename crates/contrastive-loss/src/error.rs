@@ -177,6 +177,18 @@ pub enum Error {
         /// How many classes there are.
         classes: usize,
     },
+    /// A loss that needs the whole similarity matrix.
+    #[error("{what} has no tiled form: use Execution::Dense or Execution::Auto")]
+    Untiled {
+        /// The loss, or the option that stands in the way.
+        what: &'static str,
+    },
+    /// A bias that is NaN or infinite.
+    #[error("the bias of the sigmoid loss must be finite, got {got}; SigLIP begins at -10")]
+    Bias {
+        /// The value that came.
+        got: f64,
+    },
     /// A name that is none of this crate's.
     #[error("unknown {what} \"{got}\"; expected one of {expected}")]
     Name {

@@ -26,6 +26,8 @@ mod supcon;
 mod supcon_soft;
 mod supcon_weighted;
 mod terms;
+pub mod tiled;
+mod unit;
 mod views;
 
 pub use anchor::{PerAnchor, UndefinedRows};

@@ -7,9 +7,11 @@ use candle_core::Tensor;
 
 use crate::family::{Pairwise, Proxied, TwoViews};
 use crate::npairs::npairs_over;
+use crate::nt_xent::check_views;
 use crate::pairs::Pairs;
 use crate::similarity::{check_temperature, embeddings, normalize, similarity_matrix};
 use crate::supcon::supcon_over;
+use crate::tiled::{Execution, Sides};
 use crate::{
     Denominator, Error, InfoNce, NormalizedSoftmax, NpairsTargets, NtXentConfig, PerAnchor, Result,
     Scale, Summation, SupConConfig, SupConWeighted, UndefinedRows, bounds, nt_xent,
@@ -213,6 +215,31 @@ impl Loss {
         views: usize,
         parameters: &[Tensor],
     ) -> Result<PerAnchor> {
+        self.run(Execution::Auto, z, labels, views, parameters)
+    }
+
+    /// [`forward`](Self::forward) with a say in whether the similarity matrix is formed.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward); and if tiles are asked for and the loss has none.
+    pub fn forward_by(
+        &self,
+        execution: Execution,
+        z: &Tensor,
+        labels: &[u32],
+        views: usize,
+    ) -> Result<PerAnchor> {
+        self.run(execution, z, labels, views, &[])
+    }
+
+    fn run(
+        &self,
+        execution: Execution,
+        z: &Tensor,
+        labels: &[u32],
+        views: usize,
+        parameters: &[Tensor],
+    ) -> Result<PerAnchor> {
         self.check()?;
         let rows = embeddings(z, "embeddings")?.dim(0)?;
         if views == 0 || rows % views != 0 {
@@ -230,10 +257,19 @@ impl Loss {
                 got: labels.len(),
             });
         }
-        if let Some(values) = self.of_family(z, labels, views, parameters) {
+        if execution != Execution::Tiled
+            && let Some(values) = self.of_family(z, labels, views, parameters)
+        {
             return values;
         }
         let z = normalize(z)?; // [V·B, D]
+        if self.needs_views() {
+            check_views(rows, views)?;
+        }
+        if execution.tiles(rows, self.has_tiles()) {
+            let groups = self.pairs(labels, views).groups_of_rows();
+            return self.tiled(&z, None, Sides::itself(groups));
+        }
         match self {
             Self::Npairs {
                 temperature,
@@ -297,6 +333,11 @@ impl Loss {
         }
     }
 
+    /// How many of the V·B rows have no positive: no other row of their label, or of their sample for NT-Xent.
+    pub fn without_positives(&self, labels: &[u32], views: usize) -> usize {
+        self.pairs(labels, views).lonely().0
+    }
+
     /// The groups that this loss sees: samples for NT-Xent, labels otherwise.
     fn pairs(&self, labels: &[u32], views: usize) -> Pairs {
         match self {
@@ -306,7 +347,7 @@ impl Loss {
     }
 
     /// This loss as a SupCon, if it is one.
-    fn as_supcon(&self) -> Option<SupConConfig> {
+    pub(crate) fn as_supcon(&self) -> Option<SupConConfig> {
         let summation = if matches!(self, Self::SupConIn { .. }) {
             Summation::In
         } else {

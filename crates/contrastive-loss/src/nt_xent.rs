@@ -47,6 +47,12 @@ impl Default for NtXentConfig {
 pub fn nt_xent(z: &Tensor, views: usize, config: &NtXentConfig) -> Result<PerAnchor> {
     let z = embeddings(z, "embeddings")?;
     let rows = z.dim(0)?;
+    check_views(rows, views)?;
+    supcon_over(&z, &Pairs::from_views(rows, views), &config.as_supcon())
+}
+
+/// Whether `rows` rows can be at least two views.
+pub(crate) fn check_views(rows: usize, views: usize) -> Result<()> {
     if views < 2 {
         return Err(Error::Views {
             rows,
@@ -61,7 +67,7 @@ pub fn nt_xent(z: &Tensor, views: usize, config: &NtXentConfig) -> Result<PerAnc
             need: "the rows must be a multiple of the views",
         });
     }
-    supcon_over(&z, &Pairs::from_views(rows, views), &config.as_supcon())
+    Ok(())
 }
 
 impl NtXentConfig {

@@ -39,6 +39,11 @@ impl Pairs {
         Self::from_labels((0..samples * views).map(|row| row % samples))
     }
 
+    /// The group of each row.
+    pub(crate) fn groups_of_rows(&self) -> Vec<u32> {
+        self.group.iter().map(|&group| group as u32).collect()
+    }
+
     /// N.
     pub(crate) fn rows(&self) -> usize {
         self.group.len()

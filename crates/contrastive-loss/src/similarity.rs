@@ -6,14 +6,15 @@
 
 use candle_core::{D, DType, Tensor};
 
-use crate::{Error, Result};
+use crate::unit::unit_rows;
+use crate::{Error, Result, tiled};
 
 /// The smallest temperature: below it 1/τ times a similarity leaves f32.
 const LEAST_TEMPERATURE: f64 = 1e-30;
 
 /// Divides each row by its Euclidean length: `[N, D]` → `[N, D]`, f32 (f64 stays f64).
 ///
-/// The row is first divided by its largest magnitude, so that lengths neither overflow nor underflow. A row of zeros has no
+/// Lengths neither overflow nor underflow: they are in f64 on the CPU, and elsewhere rows are divided by their largest magnitude first. A row of zeros has no
 /// direction: it stays zero and passes no gradient (PyTorch's `F.normalize` passes 10¹² times the incoming one).
 ///
 /// # Errors
@@ -28,6 +29,9 @@ const LEAST_TEMPERATURE: f64 = 1e-30;
 /// ```
 pub fn normalize(x: &Tensor) -> Result<Tensor> {
     let x = embeddings(x, "embeddings")?; // [N, D]
+    if tiled::applies(&x) {
+        return unit_rows(&x);
+    }
     let largest = x.detach().abs()?.max_keepdim(1)?; // [N, 1]
     let x = x.broadcast_div(&one_where_zero(&largest)?)?;
     let squares = x.sqr()?.sum_keepdim(1)?; // [N, 1], within [1, D], or 0 for a zero row

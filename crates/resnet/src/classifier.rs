@@ -136,7 +136,7 @@ impl Classifier {
         self.classes
     }
 
-    /// Features `[N, in_dim]` to logits `[N, classes]`. `rng` feeds dropout, in [`Mode::Train`] only.
+    /// Features `[N, in_dim]` to logits `[N, classes]`. `rng` feeds dropout, in [`Mode::Train`] and [`Mode::Rehearse`] only.
     ///
     /// # Errors
     /// If the shapes do not fit.
@@ -145,7 +145,9 @@ impl Classifier {
             return self.last.forward(x, mode);
         };
         let mut drop = |x: Tensor| match mode {
-            Mode::Train if self.dropout > 0.0 => kernels::dropout(&x, self.dropout, rng),
+            Mode::Train | Mode::Rehearse if self.dropout > 0.0 => {
+                kernels::dropout(&x, self.dropout, rng)
+            }
             _ => Ok(x),
         };
         let h = hidden.forward(&drop(x.clone())?, mode)?;

@@ -14,6 +14,8 @@ pub enum Mode {
     Train,
     /// Running statistics, no dropout, gradients.
     Eval,
+    /// As `Train`, but no graph is recorded and the running statistics stay: the same result, to be computed again later.
+    Rehearse,
     /// As `Eval`, but no graph is recorded: the result has no history, and no activation outlives its use.
     Frozen,
 }
@@ -23,7 +25,7 @@ impl Mode {
     pub(crate) fn read(self, var: &Var) -> Tensor {
         match self {
             Self::Train | Self::Eval => var.as_tensor().clone(),
-            Self::Frozen => var.as_detached_tensor(),
+            Self::Rehearse | Self::Frozen => var.as_detached_tensor(),
         }
     }
 }
@@ -209,14 +211,16 @@ impl Norm {
     ) -> TensorResult<Tensor> {
         let (scale, shift) = (mode.read(&self.scale), mode.read(&self.shift));
         let epsilon = self.rule.epsilon;
-        if mode != Mode::Train {
+        if !matches!(mode, Mode::Train | Mode::Rehearse) {
             let (mean, var) = self.running();
             return kernels::batch_norm_eval(
                 x, &scale, &shift, &mean, &var, residual, act, epsilon,
             );
         }
         let (y, moments) = kernels::batch_norm_train(x, &scale, &shift, residual, act, epsilon)?;
-        self.update(&moments)?;
+        if mode == Mode::Train {
+            self.update(&moments)?;
+        }
         Ok(y)
     }
 

@@ -244,10 +244,11 @@ mod tests {
             );
             assert_eq!(params.count(), count);
             let x = crate::initial::normal(&[3, 6], 1.0, &mut rng).unwrap();
-            for mode in [Mode::Train, Mode::Eval, Mode::Frozen] {
+            for mode in [Mode::Train, Mode::Eval, Mode::Rehearse, Mode::Frozen] {
                 let y = head.forward(&x, mode).unwrap();
                 assert_eq!(y.dims(), [3, 4]);
-                assert_eq!(y.track_op(), mode != Mode::Frozen, "{config:?} {mode:?}");
+                let graph = matches!(mode, Mode::Train | Mode::Eval);
+                assert_eq!(y.track_op(), graph, "{config:?} {mode:?}");
                 let negative = y.min_all().unwrap().to_scalar::<f32>().unwrap() < 0.0;
                 assert!(!negative || !matches!(config, ProjectionConfig::LinearRelu { .. }));
             }

@@ -215,8 +215,10 @@ impl ResNet {
             return network.infer(output, x, &statistics, self.precision);
         }
         let (features, moments) = network.train(output, x, self.precision)?;
-        for (norm, moments) in norms.iter().zip(&moments) {
-            norm.update(moments)?;
+        if mode == Mode::Train {
+            for (norm, moments) in norms.iter().zip(&moments) {
+                norm.update(moments)?;
+            }
         }
         Ok(features)
     }

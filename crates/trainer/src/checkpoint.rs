@@ -37,6 +37,11 @@ pub(crate) struct Position {
     /// Steps in a row at the collapse value, and whether collapse was called.
     pub collapsed_steps: usize,
     pub collapse_named: bool,
+    /// Steps in a row with embeddings in few directions, and whether that was called.
+    #[serde(default)]
+    pub narrow_steps: usize,
+    #[serde(default)]
+    pub narrow_named: bool,
     /// How long the journal was.
     pub journal: JournalPosition,
 }

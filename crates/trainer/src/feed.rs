@@ -5,6 +5,7 @@ use candle_core::{Device, Tensor};
 use cifar_data::{Loader, stream};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
+use std::ops::Range;
 
 /// Input of one forward pass.
 #[derive(Clone, Debug)]
@@ -44,12 +45,15 @@ impl Batch {
         if count <= 1 {
             return Ok(vec![self]);
         }
+        let cuts = self.cuts(count).into_iter();
+        cuts.map(|images| self.part(images)).collect()
+    }
+
+    /// The images of `count` parts of nearly equal size.
+    pub fn cuts(&self, count: usize) -> Vec<Range<usize>> {
         let images = self.labels.len();
-        let size = images.div_ceil(count).max(2);
-        let mut dims = self.input.dims().to_vec();
-        dims.splice(0..1, [self.views, images]);
-        let input = self.input.reshape(dims)?; // [V, B, …]
-        let mut parts = Vec::with_capacity(count);
+        let size = images.div_ceil(count.max(1)).max(2);
+        let mut cuts = Vec::with_capacity(count);
         let mut start = 0;
         while start < images {
             // A single image left over goes with the part before it: batch statistics need two.
@@ -57,18 +61,23 @@ impl Batch {
             if images - start - length == 1 {
                 length += 1;
             }
-            let input = input
-                .narrow(1, start, length)?
-                .contiguous()?
-                .flatten(0, 1)?; // [V·b, …]
-            parts.push(Self {
-                input,
-                labels: self.labels[start..start + length].to_vec(),
-                views: self.views,
-            });
+            cuts.push(start..start + length);
             start += length;
         }
-        Ok(parts)
+        cuts
+    }
+
+    /// Some of the images, in all their views.
+    pub fn part(&self, images: Range<usize>) -> Result<Self> {
+        let mut dims = self.input.dims().to_vec();
+        dims.splice(0..1, [self.views, self.labels.len()]);
+        let input = self.input.reshape(dims)?; // [V, B, …]
+        let input = input.narrow(1, images.start, images.len())?;
+        Ok(Self {
+            input: input.contiguous()?.flatten(0, 1)?, // [V·b, …]
+            labels: self.labels[images].to_vec(),
+            views: self.views,
+        })
     }
 }
 

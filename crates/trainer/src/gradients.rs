@@ -4,6 +4,7 @@ use crate::Result;
 use crate::cells::sum_of_squares;
 use crate::optimizer::Trainable;
 use candle_core::Tensor;
+use candle_core::backprop::GradStore;
 
 /// One gradient per trainable parameter; summed over the parts of a batch where it is accumulated.
 #[derive(Debug, Default)]
@@ -20,7 +21,13 @@ impl Gradients {
 
     /// Back-propagates `loss` and adds what reaches the parameters.
     pub fn add(&mut self, loss: &Tensor, parameters: &[Trainable]) -> Result<()> {
-        let mut store = kernels::backward(loss)?;
+        self.take(&mut kernels::backward(loss)?, parameters)?;
+        self.parts += 1;
+        Ok(())
+    }
+
+    /// Adds what a store holds for the parameters.
+    pub(crate) fn take(&mut self, store: &mut GradStore, parameters: &[Trainable]) -> Result<()> {
         self.sums.resize(parameters.len(), None);
         for (sum, parameter) in self.sums.iter_mut().zip(parameters) {
             if let Some(gradient) = store.remove(&parameter.var) {
@@ -30,7 +37,24 @@ impl Gradients {
                 });
             }
         }
-        self.parts += 1;
+        Ok(())
+    }
+
+    /// Takes what was added so far as the terms of one part: sums, not means.
+    pub(crate) fn count_as_one(&mut self) {
+        self.parts = 1;
+    }
+
+    /// Adds the parts of another.
+    pub(crate) fn join(&mut self, other: Self) -> Result<()> {
+        self.sums.resize(other.sums.len(), None);
+        for (sum, more) in self.sums.iter_mut().zip(other.sums) {
+            *sum = match (sum.take(), more) {
+                (Some(sum), Some(more)) => Some((sum + more)?),
+                (sum, more) => sum.or(more),
+            };
+        }
+        self.parts += other.parts;
         Ok(())
     }
 

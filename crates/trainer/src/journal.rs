@@ -71,6 +71,11 @@ impl Journal {
                     ("grad_norm", step.grad_norm),
                     ("collapse", step.collapse),
                     ("floor", step.floor),
+                    ("lonely", step.lonely),
+                    ("alignment", step.alignment),
+                    ("uniformity", step.uniformity),
+                    ("effective_rank", step.effective_rank),
+                    ("contrastive_top1", step.contrastive_top1),
                 ];
                 scalars.extend(
                     optional
@@ -167,6 +172,11 @@ fn step_line(step: &StepEvent) -> Value {
         ("collapse", step.collapse),
         ("floor", step.floor),
         ("spread", step.spread),
+        ("lonely", step.lonely),
+        ("alignment", step.alignment),
+        ("uniformity", step.uniformity),
+        ("effective_rank", step.effective_rank),
+        ("contrastive_top1", step.contrastive_top1),
     ];
     for (name, value) in numbers {
         if let Some(value) = value {

@@ -6,6 +6,7 @@ mod average;
 mod bench;
 mod cells;
 mod checkpoint;
+mod chunked;
 mod classify;
 mod collapse;
 mod environment;

@@ -1,11 +1,13 @@
 //! The networks that stages train, with their parameters: an encoder and the heads on top of it.
 
+use crate::chunked::{Whole, whole_batch};
 use crate::collapse::Monitor;
 use crate::feed::Batch;
+use crate::optimizer::Trainable;
 use crate::recipe::{HeadKind, Model, ProjectionKind, ProjectionRecipe, Recipe};
 use crate::step::{Forward, Place};
 use crate::{Result, StageKind, classify};
-use candle_core::{D, Device, Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use cifar_data::stream;
 use contrastive_loss::{Loss, Start, Task};
 use resnet::{
@@ -174,6 +176,8 @@ pub(crate) struct Contrastive {
     task: Task,
     /// The loss' own parameters, in its order.
     loss_parameters: Vec<Var>,
+    /// Images that go through the networks at a time; all of a batch where there is none.
+    pub chunk: Option<usize>,
 }
 
 impl Contrastive {
@@ -198,6 +202,7 @@ impl Contrastive {
             loss,
             task,
             loss_parameters,
+            chunk: recipe.pretrain.chunk,
         })
     }
 
@@ -209,29 +214,60 @@ impl Contrastive {
         ]
     }
 
-    /// The contrastive loss of a batch.
-    pub fn forward(&self, batch: &Batch) -> Result<Forward> {
-        let features = self.encoder.forward(&batch.input, Mode::Train)?; // [V·B, D]
-        let z = self.projection.forward(&features, Mode::Train)?; // [V·B, E]
-        let (labels, views) = (&batch.labels, batch.views);
-        let own: Vec<Tensor> = self
-            .loss_parameters
-            .iter()
-            .map(|v| v.as_tensor().clone())
-            .collect();
-        let loss = self.loss.forward_with(&z, labels, views, &own)?.mean()?;
-        let bounds = self.loss.bounds(labels, views, self.task, &own)?;
-        let monitor = Monitor {
-            collapse: bounds.collapse,
-            floor: bounds.floor,
-            spread: spread(&z)?,
+    /// Images `[V·B, H, W, 3]` to embeddings `[V·B, E]`.
+    pub fn embed(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        let features = self.encoder.forward(images, mode)?; // [V·B, D]
+        Ok(self.projection.forward(&features, mode)?)
+    }
+
+    /// The contrastive loss of a batch at a place of a run; its gradients too, where the batch goes through in chunks.
+    pub fn forward(&self, batch: &Batch, place: &Place) -> Result<Forward> {
+        self.forward_at(batch, place.step)
+    }
+
+    /// As [`forward`](Self::forward), at a step of an epoch: at some, the monitor looks closer.
+    pub fn forward_at(&self, batch: &Batch, step: usize) -> Result<Forward> {
+        let (loss, z, gradients) = match self.chunk.filter(|&chunk| chunk < batch.labels.len()) {
+            Some(chunk) => {
+                let whole = self.whole(batch, chunk, &Trainable::of(&self.groups()))?;
+                (whole.loss, whole.z, Some(whole.gradients))
+            }
+            None => {
+                let z = self.embed(&batch.input, Mode::Train)?; // [V·B, E]
+                (self.loss_of(&z, batch)?, z, None)
+            }
         };
+        let bounds = self
+            .loss
+            .bounds(&batch.labels, batch.views, self.task, &self.own())?;
         Ok(Forward {
             loss,
             correct: None,
             rows: batch.rows(),
-            monitor: Some(monitor),
+            monitor: Some(Monitor::of(&self.loss, bounds, &z, batch, step)?),
+            gradients,
         })
+    }
+
+    /// The loss of a whole batch that goes through the networks in chunks.
+    pub fn whole(&self, batch: &Batch, chunk: usize, parameters: &[Trainable]) -> Result<Whole> {
+        let embed = |images: &Tensor, graph: bool| {
+            self.embed(images, if graph { Mode::Train } else { Mode::Rehearse })
+        };
+        whole_batch(batch, chunk, parameters, embed, |z| self.loss_of(z, batch))
+    }
+
+    /// The mean loss of the embeddings of a batch.
+    fn loss_of(&self, z: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let values = (self.loss).forward_with(z, &batch.labels, batch.views, &self.own())?;
+        Ok(values.mean()?)
+    }
+
+    /// The loss' own parameters.
+    fn own(&self) -> Vec<Tensor> {
+        (self.loss_parameters.iter())
+            .map(|var| var.as_tensor().clone())
+            .collect()
     }
 
     /// Multiply-adds of one image forward, both networks.
@@ -283,19 +319,6 @@ fn projection_config(recipe: &ProjectionRecipe, features: usize) -> ProjectionCo
     }
 }
 
-/// 1 − |mean of the normalised embeddings|²: 0 when all coincide.
-fn spread(z: &Tensor) -> Result<f64> {
-    let z = z.detach(); // [N, E]
-    let length = z
-        .sqr()?
-        .sum_keepdim(D::Minus1)?
-        .sqrt()?
-        .clamp(1e-12f32, f32::MAX)?; // [N, 1]
-    let mean = z.broadcast_div(&length)?.mean(0)?; // [E]
-    let resultant = f64::from(mean.sqr()?.sum_all()?.to_scalar::<f32>()?);
-    Ok((1.0 - resultant).clamp(0.0, 1.0))
-}
-
 impl Recipe {
     /// The head kind that a frozen-encoder stage trains.
     pub(crate) fn head_kind(kind: StageKind) -> HeadKind {
@@ -315,19 +338,7 @@ impl Forward {
             correct: Some(classify::correct(logits, labels)?),
             rows: labels.len(),
             monitor: None,
+            gradients: None,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spread_is_zero_for_a_point_and_one_for_opposites() {
-        let point = Tensor::new(&[[1f32, 2.0], [2.0, 4.0], [0.5, 1.0]], &Device::Cpu).unwrap();
-        assert!(spread(&point).unwrap() < 1e-6);
-        let opposite = Tensor::new(&[[1f32, 0.0], [-3.0, 0.0]], &Device::Cpu).unwrap();
-        assert!((spread(&opposite).unwrap() - 1.0).abs() < 1e-6);
     }
 }

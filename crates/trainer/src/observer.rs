@@ -44,6 +44,16 @@ pub struct StepEvent {
     pub floor: Option<f64>,
     /// 1 − |mean embedding|²: 0 when all embeddings coincide, near 1 when they fill the sphere.
     pub spread: Option<f64>,
+    /// Share of the anchors without a positive.
+    pub lonely: Option<f64>,
+    /// Mean squared distance of positives on the unit sphere (this and the following: every tenth step, on up to 512 embeddings).
+    pub alignment: Option<f64>,
+    /// ln mean exp(−2 distance²) over pairs of embeddings: 0 when all coincide, about −4 when they fill the sphere.
+    pub uniformity: Option<f64>,
+    /// How many directions the embeddings use.
+    pub effective_rank: Option<f64>,
+    /// Share of anchors whose nearest other embedding is a positive: the contrastive task's top-1.
+    pub contrastive_top1: Option<f64>,
     /// Images per second, smoothed over the last steps.
     pub images_per_second: f64,
     /// Estimated time until the stage ends.

@@ -38,7 +38,7 @@ pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
     )?;
     let outcome = wheel.run(
         &ImageFeed { loader, device },
-        |batch, _| model.forward(batch),
+        |batch, place| model.forward(batch, place),
         || Ok(None), // no classifier, nothing to choose
     )?;
     let position = wheel.position().clone();

@@ -103,7 +103,7 @@ impl Speeds {
                     recipe.augment.views,
                     device,
                 )?;
-                let mut forward = |batch: &Batch, _: &Place| model.forward(batch);
+                let mut forward = |batch: &Batch, place: &Place| model.forward(batch, place);
                 speeds.pretrain = time(
                     recipe,
                     StageKind::Pretrain,

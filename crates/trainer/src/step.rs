@@ -38,6 +38,8 @@ pub(crate) struct Forward {
     pub correct: Option<usize>,
     pub rows: usize,
     pub monitor: Option<Monitor>,
+    /// Where the forward pass had to back-propagate on its own: the loss has no graph then.
+    pub gradients: Option<Gradients>,
 }
 
 /// What a step tells.
@@ -116,7 +118,10 @@ impl Stepper {
             if !loss.is_finite() {
                 return Err(non_finite(&place, global_step, loss, lr));
             }
-            gradients.add(&out.loss, self.optimizer.parameters())?;
+            match out.gradients {
+                Some(part) => gradients.join(part)?,
+                None => gradients.add(&out.loss, self.optimizer.parameters())?,
+            }
             stepped.loss += loss * share;
             stepped.rows += out.rows;
             stepped.correct = out.correct.map(|c| c + stepped.correct.unwrap_or(0));

@@ -161,9 +161,10 @@ impl<'a> Wheel<'a> {
         let p = &mut self.position;
         let left = (self.training.epochs * self.steps_per_epoch).saturating_sub(p.global_step);
         let monitor = stepped.monitor;
+        let warm = p.global_step > self.stepper.warmup_steps();
         let warning = monitor
-            .filter(|_| p.global_step > self.stepper.warmup_steps())
-            .and_then(|m| collapse::watch(p, stepped.loss, &m, self.collapse_patience));
+            .and_then(|m| collapse::watch(p, stepped.loss, &m, warm, self.collapse_patience));
+        let look = monitor.and_then(|m| m.look);
         let event = StepEvent {
             stage: self.stage,
             epoch: p.epoch,
@@ -180,6 +181,11 @@ impl<'a> Wheel<'a> {
             collapse: monitor.map(|m| m.collapse),
             floor: monitor.map(|m| m.floor),
             spread: monitor.map(|m| m.spread),
+            lonely: monitor.map(|m| m.lonely),
+            alignment: look.and_then(|l| l.alignment),
+            uniformity: look.and_then(|l| l.uniformity),
+            effective_rank: look.and_then(|l| l.rank),
+            contrastive_top1: look.and_then(|l| l.top1),
             images_per_second: self.clock.images_per_second,
             left: Duration::from_secs_f64(left as f64 * self.clock.step_seconds),
         };

@@ -9,4 +9,5 @@ mod reference;
 mod sampler;
 mod support;
 mod threads;
+mod tiled;
 mod vectors;

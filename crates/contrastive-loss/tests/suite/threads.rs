@@ -3,19 +3,23 @@
 use std::process::Command;
 
 use crate::support::{mean_and_gradient, noise, tensor};
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use contrastive_loss::Loss;
+use contrastive_loss::tiled::Execution;
 
 /// FNV-1a over the bits of every loss and gradient.
 fn fingerprint() -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    for (rows, columns) in [(512, 128), (333, 77)] {
+    for (rows, columns) in [(512, 128), (333, 77), (1300, 32)] {
         let x = tensor(&noise(3, rows, columns), columns, DType::F32);
         let labels: Vec<u32> = (0..rows as u32).map(|row| row % 10).collect();
         for loss in [Loss::npairs(), Loss::supcon_out(), Loss::supcon_in()] {
-            let (mean, gradient) = mean_and_gradient(&x, |x| loss.forward(x, &labels, 1).unwrap());
-            for number in gradient.iter().chain([&mean]) {
-                hash = (hash ^ number.to_bits()).wrapping_mul(0x100_0000_01b3);
+            for execution in [Execution::Dense, Execution::Tiled] {
+                let forward = |x: &Tensor| loss.forward_by(execution, x, &labels, 1).unwrap();
+                let (mean, gradient) = mean_and_gradient(&x, forward);
+                for number in gradient.iter().chain([&mean]) {
+                    hash = (hash ^ number.to_bits()).wrapping_mul(0x100_0000_01b3);
+                }
             }
         }
     }

@@ -258,6 +258,14 @@ impl Recipe {
                 &format!("use a divisor of pretrain.batch_size ({})", p.batch_size),
             )?;
         }
+        if let Some(chunk) = p.chunk {
+            require(
+                "pretrain.chunk",
+                chunk,
+                chunk >= 2,
+                "use at least 2 images (batch norm needs them), such as 256, or leave it out",
+            )?;
+        }
         if p.loss.needs_views() && (self.arms.contrastive || self.arms.transfer) {
             let (views, exactly) = (self.augment.views, p.loss.needs_two_views());
             let how_many = if exactly { "exactly" } else { "at least" };

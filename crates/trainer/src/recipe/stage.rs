@@ -120,6 +120,10 @@ section! {
         /// Draw this many images of each class for a batch instead of a plain shuffle.
         #[serde(skip_serializing_if = "Option::is_none")]
         per_class: Option<usize> = None,
+        /// Send at most this many images of a batch through the networks at a time: the loss and its gradient are those of
+        /// the whole batch, the memory is that of a chunk, and every image is embedded twice. Batch norm sees a chunk at a time.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        chunk: Option<usize> = None,
         /// Steps in a row at the collapse value (after warm-up) before collapse is called by name.
         collapse_patience: usize = 50,
     } training { epochs: 50, batch_size: 256, optimizer: OptimizerConfig::sgd(0.1, 1e-4), schedule: ScheduleConfig::cosine() }

@@ -4,6 +4,8 @@
 //! Ratios of a noisy machine hold only within one process: the two alternate, and medians are
 //! compared.
 
+mod loss;
+mod loss_plot;
 mod stock;
 
 use std::time::Instant;
@@ -14,7 +16,12 @@ use clap::ValueEnum;
 use serde::Serialize;
 use trainer::BenchNetwork;
 
-use crate::{cli::BenchArgs, device, machine, progress::Screen, text::out};
+use crate::{
+    cli::{BenchArgs, BenchOf},
+    device, machine,
+    progress::Screen,
+    text::out,
+};
 
 /// What `--peer` may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,6 +66,9 @@ type Step<'a> = dyn FnMut() -> Result<f32> + 'a;
 
 /// Measures and prints.
 pub fn run(args: &BenchArgs) -> Result<()> {
+    if let Some(BenchOf::Loss(args)) = &args.what {
+        return loss::run(args);
+    }
     let device = args.device.unwrap_or_default().open()?;
     let batch = args.batch as usize;
     let screen = Screen::stderr();

@@ -1,0 +1,277 @@
+//! The same sums by plain Candle operators, a tile at a time: on GPUs, for f64, and as the fast path's second oracle.
+
+use candle_core::{D, DType, Tensor};
+
+use super::sides::{Mask, Sides, Terms};
+use crate::Result;
+use crate::similarity::one_where_zero;
+
+/// Rows and columns of a tile: 4M entries keep a GPU busy and take 16 MB.
+const SIDE: usize = 2048;
+
+/// A problem on any device: anchors `[N, D]`, candidates `[M, D]`.
+pub(super) struct Plain<'a> {
+    sides: &'a Sides,
+    terms: &'a Terms,
+    scale: f64,
+    anchors: &'a Tensor,
+    candidates: &'a Tensor,
+    row_groups: Tensor,    // [N, 1]
+    column_groups: Tensor, // [1, M]
+    side: usize,
+}
+
+/// Log-sum-exps (or sums) of a row and the gradients that come in for them.
+struct Weights {
+    level: Tensor,
+    upstream: Tensor,
+}
+
+impl<'a> Plain<'a> {
+    pub(super) fn new(
+        sides: &'a Sides,
+        terms: &'a Terms,
+        scale: f64,
+        anchors: &'a Tensor,
+        candidates: &'a Tensor,
+    ) -> Result<Self> {
+        let device = anchors.device();
+        let (n, m) = (sides.anchors.len(), sides.columns().len());
+        Ok(Self {
+            sides,
+            terms,
+            scale,
+            anchors,
+            candidates,
+            row_groups: Tensor::from_slice(&sides.anchors, (n, 1), device)?,
+            column_groups: Tensor::from_slice(sides.columns(), (1, m), device)?,
+            side: SIDE,
+        })
+    }
+
+    /// Smaller tiles, so that tests meet many of them.
+    #[cfg(test)]
+    pub(super) fn with_side(mut self, side: usize) -> Self {
+        self.side = side;
+        self
+    }
+
+    /// `[N, K]`: the sums of every row.
+    pub(super) fn forward(&self) -> Result<Tensor> {
+        let mut rows = Vec::new();
+        for row in self.starts(self.sides.anchors.len()) {
+            let mut terms = Vec::new();
+            match self.terms {
+                Terms::LogSumExp(masks) => {
+                    for &mask in masks {
+                        terms.push(self.log_sum_exp(row, mask)?);
+                    }
+                }
+                Terms::Sigmoid { bias } => {
+                    let mut sum: Option<Tensor> = None;
+                    for column in self.starts(self.sides.columns().len()) {
+                        let (x, weight) = self.sigmoid_tile(row, column, *bias)?;
+                        // softplus(x) = max(x, 0) + ln(1 + e^{−|x|})
+                        let tail = (x.abs()?.neg()?.exp()? + 1.0)?.log()?;
+                        let cost = ((x.relu()? + tail)? * weight.abs()?)?.sum_keepdim(1)?;
+                        sum = Some(match sum {
+                            Some(sum) => (sum + cost)?,
+                            None => cost,
+                        });
+                    }
+                    terms.extend(sum);
+                }
+            }
+            rows.push(Tensor::cat(&terms, 1)?); // [R, K]
+        }
+        Ok(Tensor::cat(&rows, 0)?)
+    }
+
+    /// Running maximum and sum over the tiles of a block of rows → `[R, 1]`.
+    fn log_sum_exp(&self, row: usize, mask: Mask) -> Result<Tensor> {
+        let mut running: Option<(Tensor, Tensor)> = None;
+        for column in self.starts(self.sides.columns().len()) {
+            let logits = self.logits(row, column)?; // [R, C]
+            let mask = self.mask(row, column, mask)?;
+            let least = match logits.dtype() {
+                DType::F64 => logits.ones_like()?.affine(f64::MIN, 0.0)?,
+                _ => logits.ones_like()?.affine(f64::from(f32::MIN), 0.0)?,
+            };
+            let top = mask.where_cond(&logits, &least)?.max_keepdim(1)?; // [R, 1]
+            let top = match &running {
+                Some((earlier, _)) => earlier.maximum(&top)?,
+                None => top,
+            };
+            let weights = mask.to_dtype(logits.dtype())?;
+            // Masked entries are set to the maximum before they weigh nothing: no exponential overflows.
+            let shifted = mask.where_cond(&logits.broadcast_sub(&top)?, &logits.zeros_like()?)?;
+            let mut sum = (shifted.exp()? * weights)?.sum_keepdim(1)?;
+            if let Some((earlier, total)) = running {
+                sum = (sum + (total * (earlier - &top)?.exp()?)?)?;
+            }
+            running = Some((top, sum));
+        }
+        let (top, sum) = running.ok_or(crate::Error::Empty {
+            what: "candidates",
+            shape: self.candidates.dims().to_vec(),
+        })?;
+        let empty = sum.eq(0f64)?;
+        let top = empty.where_cond(&top.zeros_like()?, &top)?;
+        Ok((one_where_zero(&sum)?.log()? + top)?)
+    }
+
+    /// Gradients of Σ_ik upstream_ik · value_ik: values and upstream `[N, K]`.
+    pub(super) fn backward(
+        &self,
+        values: &Tensor,
+        upstream: &Tensor,
+        wanted: (bool, bool),
+    ) -> Result<super::cpu::Gradients> {
+        let symmetric = self.sides.symmetric();
+        let columns = self.starts(self.sides.columns().len());
+        let mut by_rows = Vec::new();
+        let mut by_columns: Vec<Option<Tensor>> = vec![None; columns.len()];
+        for row in self.starts(self.sides.anchors.len()) {
+            let mut sum: Option<Tensor> = None;
+            for (index, &column) in columns.iter().enumerate() {
+                let gradient = self.gradient(row, column, values, upstream)?; // [R, C]
+                if wanted.0 {
+                    let part = gradient.matmul(&self.block(self.candidates, column)?)?;
+                    sum = plus(sum, part)?;
+                }
+                if wanted.1 && !symmetric {
+                    let part = gradient
+                        .t()?
+                        .contiguous()?
+                        .matmul(&self.block(self.anchors, row)?)?;
+                    by_columns[index] = plus(by_columns[index].take(), part)?;
+                }
+            }
+            by_rows.extend(sum);
+        }
+        let join = |parts: Vec<Tensor>| -> Result<Option<Tensor>> {
+            match parts.is_empty() {
+                true => Ok(None),
+                false => Ok(Some(Tensor::cat(&parts, 0)?.affine(self.scale, 0.0)?)),
+            }
+        };
+        Ok((
+            join(by_rows)?,
+            join(by_columns.into_iter().flatten().collect())?,
+        ))
+    }
+
+    fn gradient(
+        &self,
+        row: usize,
+        column: usize,
+        values: &Tensor,
+        upstream: &Tensor,
+    ) -> Result<Tensor> {
+        let symmetric = self.sides.symmetric();
+        let weights = |start: usize, k: usize| -> Result<Weights> {
+            Ok(Weights {
+                level: self.block(values, start)?.narrow(1, k, 1)?,
+                upstream: self.block(upstream, start)?.narrow(1, k, 1)?,
+            })
+        };
+        match self.terms {
+            Terms::LogSumExp(masks) => {
+                let logits = self.logits(row, column)?;
+                let mut gradient: Option<Tensor> = None;
+                for (k, &mask) in masks.iter().enumerate() {
+                    let mask = self.mask(row, column, mask)?;
+                    let mut both = vec![weights(row, k)?];
+                    if symmetric {
+                        let w = weights(column, k)?;
+                        both.push(Weights {
+                            level: w.level.t()?,
+                            upstream: w.upstream.t()?,
+                        });
+                    }
+                    for w in both {
+                        let shifted = logits.broadcast_sub(&w.level)?;
+                        let zeros = shifted.zeros_like()?;
+                        let softmax =
+                            mask.where_cond(&mask.where_cond(&shifted, &zeros)?.exp()?, &zeros)?;
+                        gradient = plus(gradient, softmax.broadcast_mul(&w.upstream)?)?;
+                    }
+                }
+                gradient.ok_or_else(|| candle_core::Error::Msg("no terms".into()).into())
+            }
+            Terms::Sigmoid { bias } => {
+                let (x, weight) = self.sigmoid_tile(row, column, *bias)?;
+                let slope = (x.neg()?.exp()? + 1.0)?.recip()?; // σ(x); 1/∞ is 0
+                let mut upstream = weights(row, 0)?
+                    .upstream
+                    .broadcast_as(x.shape())?
+                    .contiguous()?;
+                if symmetric {
+                    upstream = upstream.broadcast_add(&weights(column, 0)?.upstream.t()?)?;
+                }
+                Ok(((slope * weight)? * upstream)?)
+            }
+        }
+    }
+
+    /// −y (s + b), and −y with 0 where an anchor meets itself: `[R, C]` each.
+    fn sigmoid_tile(&self, row: usize, column: usize, bias: f32) -> Result<(Tensor, Tensor)> {
+        let logits = self.logits(row, column)?;
+        let same = self.same(row, column)?.to_dtype(logits.dtype())?;
+        let sign = same.affine(-2.0, 1.0)?; // −1 within a group, 1 across
+        let others = self
+            .mask(row, column, Mask::Others)?
+            .to_dtype(logits.dtype())?;
+        let x = (logits.affine(1.0, f64::from(bias))? * &sign)?;
+        Ok((x, (sign * others)?))
+    }
+
+    fn logits(&self, row: usize, column: usize) -> Result<Tensor> {
+        let anchors = self.block(self.anchors, row)?;
+        let candidates = self.block(self.candidates, column)?;
+        Ok(anchors.matmul(&candidates.t()?)?.affine(self.scale, 0.0)?)
+    }
+
+    fn same(&self, row: usize, column: usize) -> Result<Tensor> {
+        let rows = self.block(&self.row_groups, row)?;
+        let width = self.side.min(self.sides.columns().len() - column);
+        Ok(rows.broadcast_eq(&self.column_groups.narrow(1, column, width)?)?)
+    }
+
+    /// A mask as U8 `[R, C]`.
+    fn mask(&self, row: usize, column: usize, mask: Mask) -> Result<Tensor> {
+        let same = self.same(row, column)?;
+        let (rows, columns) = same.dims2()?;
+        let mask_of_others = || -> Result<Tensor> {
+            let Some(own) = self.sides.own else {
+                return Ok(same.ones_like()?);
+            };
+            let number = |start: usize, count: usize| {
+                Tensor::arange(start as u32, (start + count) as u32, same.device())
+            };
+            let rows = number(row + own, rows)?.unsqueeze(D::Minus1)?;
+            Ok(rows.broadcast_ne(&number(column, columns)?.unsqueeze(0)?)?)
+        };
+        match mask {
+            Mask::All => Ok(same.ones_like()?),
+            Mask::Others => mask_of_others(),
+            Mask::Same => Ok((same.clone() * mask_of_others()?)?),
+            Mask::Different => Ok(same.eq(0u8)?),
+        }
+    }
+
+    fn block(&self, rows: &Tensor, start: usize) -> Result<Tensor> {
+        Ok(rows.narrow(0, start, self.side.min(rows.dim(0)? - start))?)
+    }
+
+    fn starts(&self, rows: usize) -> Vec<usize> {
+        (0..rows).step_by(self.side).collect()
+    }
+}
+
+fn plus(sum: Option<Tensor>, part: Tensor) -> Result<Option<Tensor>> {
+    Ok(Some(match sum {
+        Some(sum) => (sum + part)?,
+        None => part,
+    }))
+}

@@ -1,0 +1,106 @@
+//! Who is compared with whom: anchors, candidates, their groups, and which sums of a row are wanted.
+
+use std::ops::Range;
+
+/// Which candidates a row's sum runs over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mask {
+    /// All of them, the anchor itself included.
+    All,
+    /// All but the anchor itself, S_i.
+    Others,
+    /// Those of the anchor's group but the anchor itself, P(i).
+    Same,
+    /// Those of other groups: the negatives.
+    Different,
+}
+
+/// What is summed over a row's candidates.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Terms {
+    /// A log-sum-exp for each mask.
+    LogSumExp(Vec<Mask>),
+    /// Σ_j softplus(−y_ij (s_ij + bias)), y = 1 within a group and −1 across, the anchor itself left out.
+    Sigmoid {
+        /// b.
+        bias: f32,
+    },
+}
+
+impl Terms {
+    /// K: how many sums a row has.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::LogSumExp(masks) => masks.len(),
+            Self::Sigmoid { .. } => 1,
+        }
+    }
+}
+
+/// The rows of a similarity matrix that is never formed, and its columns.
+#[derive(Clone, Debug)]
+pub(crate) struct Sides {
+    /// The group of each anchor.
+    pub(crate) anchors: Vec<u32>,
+    /// The group of each candidate; none where the anchors are the candidates.
+    pub(crate) candidates: Option<Vec<u32>>,
+    /// Anchor i is candidate i + `own`; none where no anchor is among the candidates.
+    pub(crate) own: Option<usize>,
+    /// The rows whose gradient is wanted, where anchors are the candidates.
+    pub(crate) live: Range<usize>,
+}
+
+impl Sides {
+    /// A batch against itself.
+    pub(crate) fn itself(groups: Vec<u32>) -> Self {
+        let live = 0..groups.len();
+        Self {
+            anchors: groups,
+            candidates: None,
+            own: Some(0),
+            live,
+        }
+    }
+
+    /// Anchors against candidates; where `own` is given, anchor i is candidate i + `own`.
+    pub(crate) fn pair(anchors: Vec<u32>, candidates: Vec<u32>, own: Option<usize>) -> Self {
+        let live = 0..anchors.len();
+        Self {
+            anchors,
+            candidates: Some(candidates),
+            own,
+            live,
+        }
+    }
+
+    /// The groups of the columns.
+    pub(crate) fn columns(&self) -> &[u32] {
+        self.candidates.as_deref().unwrap_or(&self.anchors)
+    }
+
+    /// Whether the matrix is symmetric.
+    pub(crate) fn symmetric(&self) -> bool {
+        self.candidates.is_none()
+    }
+
+    /// How many groups there are at most: one more than the largest number.
+    pub(crate) fn groups(&self) -> usize {
+        let all = self.anchors.iter().chain(self.columns());
+        all.max().map_or(0, |&largest| largest as usize + 1)
+    }
+
+    /// |P(i)| of each anchor, and how many candidates of other groups it has.
+    pub(crate) fn counts(&self) -> Vec<(usize, usize)> {
+        let mut sizes = vec![0usize; self.groups()];
+        for &group in self.columns() {
+            sizes[group as usize] += 1;
+        }
+        let columns = self.columns().len();
+        let own = usize::from(self.own.is_some());
+        let count = |&group: &u32| {
+            let size = sizes[group as usize];
+            (size - own, columns - size)
+        };
+        self.anchors.iter().map(count).collect()
+    }
+}
