@@ -4,6 +4,8 @@ use crate::support::{assert_close, labels, mean_and_gradient, noise, scalar, ten
 use candle_core::{DType, Device, Tensor};
 use contrastive_loss::*;
 
+type Function = Box<dyn Fn(&Tensor) -> PerAnchor>;
+
 const RULES: [Overlap; 5] = [
     Overlap::Any,
     Overlap::All,
@@ -85,7 +87,7 @@ fn finite_differences() {
     const STEP: f64 = 1e-5;
     let x = noise(23, 6, 3);
     let queue = normalize(&tensor(&noise(24, 4, 3), 3, DType::F64)).unwrap();
-    let mut functions: Vec<Box<dyn Fn(&Tensor) -> PerAnchor>> = Vec::new();
+    let mut functions: Vec<Function> = Vec::new();
     for rule in RULES {
         functions.push(Box::new(move |x| {
             let z = normalize(x).unwrap();
