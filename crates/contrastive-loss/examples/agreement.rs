@@ -25,10 +25,22 @@ const ROWS: &[Row] = &[
         "[Sohn 2016](https://papers.nips.cc/paper/6200-improved-deep-metric-learning-with-multi-class-n-pair-loss-objective)",
     ),
     (
+        "–",
+        "npairs_multilabel",
+        "npairs over several labels",
+        &["npairs_multilabel"],
+        "TensorFlow Addons",
+    ),
+    (
         "`supcon_out`, `supcon_in`",
         "supcon",
-        "SupCon, L_out and L_in",
-        &["supcon_out"],
+        "SupCon, L_out and L_in, three denominators",
+        &[
+            "supcon_out",
+            "supcon_in",
+            "supcon_one_positive",
+            "supcon_only_negatives",
+        ],
         "[Khosla 2020](https://arxiv.org/abs/2004.11362), eq. 2, 3",
     ),
     (

@@ -7,6 +7,7 @@ mod edge_cases;
 mod gradients;
 mod reference;
 mod sampler;
+mod soft_labels;
 mod support;
 mod threads;
 mod tiled;

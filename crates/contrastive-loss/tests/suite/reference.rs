@@ -152,14 +152,29 @@ pub fn pair_cases(fixture: &Fixture, seed: usize) -> Vec<Case> {
             &NpairsConfig::default(),
         )
     }));
-    let y_labels = labels.clone();
-    all.push(case("supcon_out", 1.0 / TAU, move |x| {
+    let multi_hot = y.clone();
+    all.push(case("npairs_multilabel", 1.0 / TAU, move |x| {
+        let s = similarity_matrix(&unit(x), TAU)?;
+        npairs_multilabel(&s, &multi_hot, &NpairsConfig::default())
+    }));
+    let (out, all_rows) = (Summation::Out, Denominator::All);
+    for (name, summation, denominator) in [
+        ("supcon_out", out, all_rows),
+        ("supcon_in", Summation::In, all_rows),
+        ("supcon_one_positive", out, Denominator::OnePositive),
+        ("supcon_only_negatives", out, Denominator::OnlyNegatives),
+    ] {
+        let labels = labels.clone();
         let config = SupConConfig {
             temperature: TAU,
+            summation,
+            denominator,
             ..SupConConfig::default()
         };
-        supcon(&unit(x), &y_labels, &config)
-    }));
+        all.push(case(name, 1.0 / TAU, move |x| {
+            supcon(&unit(x), &labels, &config)
+        }));
+    }
     all.push(case("nt_xent", 1.0 / TAU, |x| {
         nt_xent(&unit(x), 2, &NtXentConfig { temperature: TAU })
     }));
