@@ -1,7 +1,8 @@
-"""The training step that `cargo xtask bench --peer torch-…` alternates with, in plain PyTorch.
+"""The step that `cargo xtask bench` measures, in plain PyTorch, to be measured beside it.
 
 torchvision's ResNets on 32x32 images, channels_last, forward + backward + SGD (momentum 0.9, weight decay 5e-4) or
-features in evaluation mode. Asked line by line on standard input, answers line by line on standard output:
+features in evaluation mode. Asked line by line on standard input (the first
+line says what), answers line by line on standard output, so that a caller can alternate it with something else:
 
   {"network": "r50", "batch": 128, "precision": "f32", "task": "train", "threads": 2}   ->  {"ready": ..., versions}
   {"steps": 3}                                                                         ->  {"seconds": 1.23, "loss": 2.3}
