@@ -126,7 +126,7 @@ fn every_stage_learns() {
             ("probe.epochs", "30"),
             ("head.epochs", "30"),
             ("arms.finetuned", "true"),
-            ("finetune.epochs", "3"),
+            ("finetune.epochs", "12"),
         ],
     );
     experiment.run_all().unwrap();
