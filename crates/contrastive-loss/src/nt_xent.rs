@@ -60,7 +60,7 @@ pub(crate) fn check_views(rows: usize, views: usize) -> Result<()> {
             need: "NT-Xent needs at least two views, since the positives are the other views",
         });
     }
-    if rows % views != 0 {
+    if !rows.is_multiple_of(views) {
         return Err(Error::Views {
             rows,
             views,

@@ -6,6 +6,9 @@ use super::loss::{Measured, Report};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 320.0;
+/// A figure of one measurement, where it was measured.
+type Reading<'a> = &'a dyn Fn(&Measured) -> Option<f64>;
+
 /// One of the two panels: left edge, and what it shows.
 const PANELS: [f64; 2] = [60.0, 440.0];
 const SIDE: (f64, f64) = (290.0, 220.0);
@@ -23,7 +26,7 @@ pub(super) fn svg(report: &Report) -> String {
     let lines = [(&report.tiled, "tiles"), (&report.peer, peer)];
     let seconds = |m: &Measured| Some(m.seconds.median);
     let memory = |m: &Measured| m.megabytes;
-    let values: [(&str, &dyn Fn(&Measured) -> Option<f64>); 2] =
+    let values: [(&str, Reading<'_>); 2] =
         [("seconds", &seconds), ("MB above the inputs", &memory)];
     for (left, (title, value)) in PANELS.into_iter().zip(values) {
         panel(&mut svg, left, title, &lines, value);
