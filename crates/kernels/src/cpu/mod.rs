@@ -12,10 +12,13 @@ pub mod norm;
 pub mod plan;
 pub mod pointwise;
 pub mod pool;
+#[cfg(test)]
+mod probe;
 pub mod tile;
 pub mod transpose;
 pub mod value;
 pub mod weight_grad;
+pub mod weight_grad_rows;
 
 #[cfg(test)]
 mod bf16_tests;
