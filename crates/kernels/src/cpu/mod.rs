@@ -12,8 +12,6 @@ pub mod norm;
 pub mod plan;
 pub mod pointwise;
 pub mod pool;
-#[cfg(test)]
-mod probe;
 pub mod tile;
 pub mod transpose;
 pub mod value;
