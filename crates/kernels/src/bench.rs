@@ -8,7 +8,7 @@ use half::bf16;
 
 use crate::cpu::buffer::{Shared, with_workspace};
 use crate::cpu::gather::{Finish, conv_backward_input, conv_forward};
-use crate::cpu::isa::vectorised;
+use crate::cpu::isa::{Isa, isa};
 use crate::cpu::tile::{A_PITCH, KC, Kernel, MAX_MR, MAX_NR, Onto, Run, Side};
 use crate::cpu::value::{Value, unit};
 use crate::cpu::weight_grad::conv_backward_weight;
@@ -227,24 +227,61 @@ fn one_tile<T: Value>(side: Side, len: usize, time: Duration) -> f64 {
     })
 }
 
-/// Iterations of [`fused`] in one call of [`fma_pass`].
+/// Iterations of one call of [`fma_pass`].
 const ITERATIONS: usize = 1 << 22;
 
-/// Sums that [`fused`] keeps in registers: more chains than the units' latency hides, fewer than there are registers.
-type Sums = [[f32; 8]; 12];
+/// Vectors kept in registers: more chains than hide the units' latency, fewer than there are registers.
+const CHAINS: usize = 12;
 
-vectorised! {
-    /// `x ← x · m + a`, again and again, for 96 values in registers.
-    pub fn fused(iterations: usize, m: f32, a: f32, sums: &mut Sums) {
-        let mut x = *sums;
-        for _ in 0..iterations {
-            for vector in &mut x {
-                for value in vector {
-                    *value = value.mul_add(m, a);
+/// `x ← x · m + a`, again and again, for [`CHAINS`] vectors in registers; one value of their sum.
+macro_rules! registers {
+    ($name:ident $(, $features:literal)?; $splat:expr, $fma:expr, $add:expr, $lane:expr) => {
+        $(#[target_feature(enable = $features)])?
+        pub(super) fn $name(iterations: usize, m: f32, a: f32) -> f32 {
+            let (m, a) = ($splat(m), $splat(a));
+            let mut x = [$splat(1.0); CHAINS];
+            for _ in 0..iterations {
+                for x in &mut x {
+                    *x = $fma(*x, m, a);
                 }
             }
+            $lane(x.into_iter().reduce(|x, y| $add(x, y)).unwrap_or(a))
         }
-        *sums = x;
+    };
+}
+
+registers!(
+    portable;
+    |x| [x; 8],
+    |x: [f32; 8], m: [f32; 8], a: [f32; 8]| -> [f32; 8] { std::array::from_fn(|i| x[i] * m[i] + a[i]) },
+    |x: [f32; 8], y: [f32; 8]| -> [f32; 8] { std::array::from_fn(|i| x[i] + y[i]) },
+    |x: [f32; 8]| x[0]
+);
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::CHAINS;
+    use std::arch::x86_64::*;
+
+    registers!(
+        avx512, "avx512f";
+        _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps, _mm512_cvtss_f32
+    );
+    registers!(
+        avx2, "avx2,fma";
+        _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps, _mm256_cvtss_f32
+    );
+}
+
+fn in_registers(iterations: usize, m: f32, a: f32) -> f32 {
+    match isa() {
+        // SAFETY: `isa` returns a set only where the processor has it.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx | Isa::Avx512Bf16 | Isa::Avx512 => unsafe { x86::avx512(iterations, m, a) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { x86::avx2(iterations, m, a) },
+        _ => portable(iterations, m, a),
     }
 }
 
@@ -252,17 +289,18 @@ vectorised! {
 ///
 /// What a second thread adds to *this* is what the machine has to give: no cache and no memory is shared.
 pub fn fma_pass() -> f32 {
-    let sums = rayon::broadcast(|_| {
-        let mut sums = black_box([[1.0; 8]; 12]);
-        fused(ITERATIONS, black_box(0.999), black_box(0.001), &mut sums);
-        black_box(sums)
-    });
-    sums[0][0][0]
+    rayon::broadcast(|_| in_registers(ITERATIONS, black_box(0.999), black_box(0.001)))
+        .iter()
+        .sum()
 }
 
 /// Operations of one [`fma_pass`] on one thread, two per multiply-add.
 pub fn fma_operations() -> f64 {
-    2.0 * (ITERATIONS * size_of::<Sums>() / size_of::<f32>()) as f64
+    let lanes = match isa() {
+        Isa::Amx | Isa::Avx512Bf16 | Isa::Avx512 => 16,
+        Isa::Avx2 | Isa::Portable => 8,
+    };
+    2.0 * (ITERATIONS * CHAINS * lanes) as f64
 }
 
 #[cfg(test)]
@@ -317,10 +355,10 @@ mod tests {
 
     #[test]
     fn the_loop_computes_what_it_says() {
-        let mut sums = [[1.0; 8]; 12];
-        fused(3, 0.5, 2.0, &mut sums);
-        // 1 → 2.5 → 3.25 → 3.625
-        assert_eq!(sums, [[3.625; 8]; 12]);
+        // 1 → 2.5 → 3.25 → 3.625, twelve times.
+        let (used, plain) = (in_registers(3, 0.5, 2.0), portable(3, 0.5, 2.0));
+        assert_eq!((used, plain), (43.5, 43.5));
+        assert!((fma_pass() / rayon::current_num_threads() as f32 - 12.0).abs() < 0.01);
     }
 
     #[test]
