@@ -75,7 +75,7 @@ fn files_without_marks_are_refused_before_anything_is_measured() {
 #[test]
 fn the_tables_are_printed_and_written_between_the_marks() {
     let world = world(&STAND_IN.replace("LOSS", "1.0"));
-    let text = "# Title\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nrest\n";
+    let text = "# Title\n<!-- bench:begin -->\nstale\n<!-- bench:end -->\nrest\n";
     world.write("A.md", text);
     world.write("B.md", text);
     let arguments = [
@@ -112,7 +112,7 @@ fn the_tables_are_printed_and_written_between_the_marks() {
         assert!(written.contains(part), "{part}: {written}");
     }
     assert!(
-        !written.contains("old") && !written.contains("./python"),
+        !written.contains("stale") && !written.contains("./python"),
         "{written}"
     );
     assert_eq!(

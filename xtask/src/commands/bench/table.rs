@@ -15,7 +15,7 @@ pub fn terminal(report: &Report) -> String {
         text += &crate::text::wrap(line, 80).join("\n");
         text += "\n";
     }
-    text += &format!("{} rounds, medians (lowest–highest)\n", report.rounds);
+    text += &format!("rounds: {}; medians (lowest–highest)\n", report.rounds);
     for case in &report.cases {
         let memory = match case.section {
             Section::Train => "peak memory",
@@ -53,8 +53,8 @@ pub fn terminal(report: &Report) -> String {
 /// For a README: what was measured, the ratios with their targets, and how to repeat it.
 pub fn markdown(report: &Report) -> String {
     let mut text = format!(
-        "{}; {}. Medians of {} rounds in which the contenders alternate (lowest–highest); every contender is a process of \
-         its own. PyTorch runs channels last, its bf16 by autocast; peak memory is what the step holds above the process \
+        "{}; {}. Rounds: {}; the contenders alternate in each, and medians are compared (lowest–highest); every contender is a \
+         process of its own. PyTorch runs channels last, its bf16 by autocast; peak memory is what the step holds above the process \
          without it.\n",
         report.machine, report.peer, report.rounds
     );
