@@ -1,20 +1,21 @@
 //! `report`: writes results.json, report.md and report.html again from a run folder.
 
-use std::path::Path;
-
 use anyhow::Result;
 use eval::Results;
 
 use crate::{
     cli::{ReportArgs, StageArgs},
-    exit::bad_input,
+    marks::Marks,
     plan::Existing,
     session::Session,
 };
 
 /// The marks between which `--readme` writes.
-const BEGIN: &str = "<!-- results -->";
-const END: &str = "<!-- /results -->";
+const MARKS: Marks = Marks {
+    flag: "--readme",
+    begin: "<!-- results -->",
+    end: "<!-- /results -->",
+};
 
 /// Needs a run with at least one evaluated arm; trains nothing.
 pub fn run(args: &ReportArgs) -> Result<()> {
@@ -28,7 +29,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     )?;
     let results = session.report()?;
     match &args.readme {
-        Some(file) => put_into(file, &block(&results)),
+        Some(file) => MARKS.put(file, &block(&results)),
         None => Ok(()),
     }
 }
@@ -58,28 +59,6 @@ fn elsewhere(command: &str) -> String {
     words.join(" ")
 }
 
-/// Replaces what stands between the marks of a text file.
-fn put_into(file: &Path, block: &str) -> Result<()> {
-    let name = file.display();
-    let text = fs_err::read_to_string(file)
-        .map_err(|error| bad_input(format!("--readme {name}: cannot be read: {error}")))?;
-    let new = replaced(&text, block).ok_or_else(|| {
-        bad_input(format!(
-            "--readme {name}: the marks {BEGIN} and {END} are missing; put them where the table is to stand"
-        ))
-    })?;
-    let beside = file.with_extension("new");
-    fs_err::write(&beside, new)?;
-    fs_err::rename(&beside, file)?;
-    Ok(())
-}
-
-fn replaced(text: &str, block: &str) -> Option<String> {
-    let begin = text.find(BEGIN)? + BEGIN.len();
-    let end = begin + text[begin..].find(END)?;
-    Some(format!("{}\n{block}\n{}", &text[..begin], &text[end..]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,15 +70,5 @@ mod tests {
             "cargo xtask run-all --data-dir DIR --seed 1"
         );
         assert_eq!(elsewhere("cargo xtask"), "cargo xtask");
-    }
-
-    #[test]
-    fn only_the_text_between_the_marks_changes() {
-        let text = format!("a\n{BEGIN}\nold\n{END}\nb {END}");
-        let new = replaced(&text, "new").unwrap();
-        assert_eq!(new, format!("a\n{BEGIN}\nnew\n{END}\nb {END}"));
-        assert_eq!(replaced(&new, "new").unwrap(), new);
-        assert!(replaced("a", "new").is_none());
-        assert!(replaced(END, "new").is_none());
     }
 }
