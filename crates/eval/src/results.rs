@@ -21,12 +21,14 @@ use crate::seeds::SeedsSummary;
 pub const SCHEMA: &str = "contrastive-results/1";
 
 /// The arms of the comparison, in the order in which they are shown. Other names are allowed and follow these.
-pub const ARMS: [&str; 5] = [
+pub const ARMS: [&str; 7] = [
     "baseline",
     "contrastive",
     "control",
     "finetuned",
     "transfer",
+    "transfer-frozen",
+    "transfer-contrastive",
 ];
 
 /// All that a run found, and what is needed to judge and repeat it.
