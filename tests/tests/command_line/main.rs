@@ -4,6 +4,7 @@ mod bad_input;
 mod data;
 mod folders;
 mod run_all;
+mod seeds;
 mod small;
 mod stages;
 mod stop_and_resume;
