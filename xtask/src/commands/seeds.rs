@@ -118,7 +118,8 @@ fn together(root: &Path, first: u64, runs: &[SeedRun], mut input: ReportInput) -
     input.results.save(&root.join("results.json"))?;
     let paths = eval::write_report(root, &input)?;
     out(format!("seeds    {}", path.display()))?;
-    out(format!("report   {}", paths.html.display()))
+    out(format!("report   {}", paths.html.display()))?;
+    Ok(())
 }
 
 /// The command that goes on where this one stopped.

@@ -1,9 +1,9 @@
 //! Common corruptions: what a camera, the weather and a codec do to a photograph, at five severities.
 //!
 //! The families of Hendrycks & Dietterich 2019 (arXiv 1903.12261), with the constants that its authors used for 32×32 images
-//! (CIFAR-10-C). Where theirs rests on photographs (frost) or on a fractal of one size (fog), the picture is drawn here; snow,
-//! frost, fog and the elastic field are therefore of the same kind as the paper's but not the same pixels. Figures from these
-//! corruptions compare arms of one run; they are not comparable with tables measured on the published CIFAR-10-C files.
+//! (CIFAR-10-C) where a higher severity always harms more by them. Glass blur, snow, frost and the elastic field have constants of
+//! their own; snow, frost and fog are drawn here, not taken from photographs. Figures from these corruptions compare arms of one
+//! run; they are not comparable with tables measured on the published CIFAR-10-C files.
 //!
 //! An image's corruption is a function of (seed, corruption, image index) and the severity: every severity draws the same random
 //! numbers, so that a higher one is the same accident, only worse.
