@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use serde::{Deserialize, Serialize};
 
 use resnet::Init;
-use trainer::BenchNetwork;
+use trainer::{BenchNetwork, BudgetBy};
 
 use crate::{
     commands::bench::{Peer, Section},
@@ -55,7 +55,7 @@ pub enum Command {
     /// Write report.md and report.html again from a run folder.
     Report(ReportArgs),
     /// Do all of it: data, every arm of the recipe, evaluation and report.
-    RunAll(StageArgs),
+    RunAll(RunAllArgs),
     /// Measure training steps per second, alone or against stock Candle or PyTorch.
     Bench(BenchArgs),
     /// Say what this machine offers: device, threads, SIMD, memory, disk, data.
@@ -109,9 +109,25 @@ pub struct Common {
     #[arg(long, value_name = "WEIGHTS")]
     pub init: Option<Init>,
 
+    /// Make the other arms' training as long as the baseline's: by epochs, flops or time.
+    #[arg(long, value_name = "epochs|flops|time")]
+    pub budget: Option<BudgetBy>,
+
     /// Change one field of the recipe, for instance `--set pretrain.epochs=3`; repeatable.
     #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
     pub set: Vec<(String, String)>,
+}
+
+impl Common {
+    /// Forgets every flag that changes the recipe.
+    pub fn forget_recipe(&mut self) {
+        *self = Self {
+            data_dir: self.data_dir.take(),
+            run_dir: self.run_dir.take(),
+            device: self.device,
+            ..Self::default()
+        };
+    }
 }
 
 /// Flags of the commands that write to a run folder.
@@ -124,6 +140,21 @@ pub struct StageArgs {
     /// Continue the run in --run-dir where it stopped; finished stages are skipped.
     #[arg(long)]
     pub resume: bool,
+}
+
+/// Flags of `run-all`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RunAllArgs {
+    /// What every stage is told.
+    #[command(flatten)]
+    pub stage: StageArgs,
+
+    /// Do it N times, with N seeds from --seed on, and report mean, spread and paired differences.
+    ///
+    /// Each seed has its own folder, RUN-DIR/seed-K. Below five seeds there is an interval and no
+    /// verdict. With --resume a stopped command goes on, and a larger N adds seeds.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub seeds: Option<u32>,
 }
 
 /// Flags of `report`.
@@ -318,6 +349,11 @@ mod tests {
                 &["--network", "vgg", "r50-cifar"],
             ),
             (&["completions", "dosh"], &["dosh", "bash"]),
+            (&["run-all", "--seeds", "0"], &["--seeds", "0"]),
+            (
+                &["run-all", "--budget", "money"],
+                &["--budget", "money", "epochs, flops or time"],
+            ),
             (&["run-all", "stray"], &["stray"]),
         ] {
             let error = Cli::try_parse_from([&["xtask"], line].concat()).unwrap_err();
@@ -333,12 +369,15 @@ mod tests {
     fn flags_reach_their_fields() {
         let cli = Cli::try_parse_from([
             "xtask", "run-all", "--recipe", "smoke", "--seed", "7", "--set", "a.b=1", "--set",
-            "c = x=y", "--device", "cuda:1", "--resume",
+            "c = x=y", "--device", "cuda:1", "--resume", "--seeds", "3", "--budget", "flops",
         ])
         .unwrap();
         let Command::RunAll(args) = cli.command else {
             panic!("run-all expected")
         };
+        assert_eq!(args.seeds, Some(3));
+        let args = args.stage;
+        assert_eq!(args.common.budget, Some(BudgetBy::Flops));
         assert_eq!(args.common.recipe.as_deref(), Some("smoke"));
         assert_eq!(args.common.seed, Some(7));
         assert_eq!(args.common.device, Some(DeviceChoice::Cuda(1)));

@@ -103,6 +103,7 @@ impl Plan {
             || flags.seed.is_some()
             || flags.dataset.is_some()
             || flags.init.is_some()
+            || flags.budget.is_some()
             || !flags.set.is_empty();
         let recipe = if given {
             let mut recipe = match &flags.recipe {
@@ -128,6 +129,46 @@ impl Plan {
             run_dir,
         })
     }
+}
+
+/// The folder of runs of several seeds, and the first seed, without opening any data or folder.
+pub fn root_of_seeds(flags: &Common, count: u32) -> Result<(PathBuf, u64)> {
+    if let Some(run_dir) = &flags.run_dir {
+        check_path(run_dir)?;
+        // The first seed has the smallest number.
+        if flags.recipe.is_none() && flags.seed.is_none() {
+            let begun = run_dir.join("recipe.toml");
+            if begun.is_file() {
+                let recipe = recipes::load(&begun.to_string_lossy())?;
+                return Ok((run_dir.clone(), recipe.seed));
+            }
+            let names = fs_err::read_dir(run_dir).into_iter().flatten().flatten();
+            let seeds = names.filter_map(|entry| {
+                let name = entry.file_name();
+                name.to_str()?.strip_prefix("seed-")?.parse::<u64>().ok()
+            });
+            if let Some(first) = seeds.min() {
+                return Ok((run_dir.clone(), first));
+            }
+        }
+    }
+    let device = flags.device.unwrap_or_default().open()?;
+    let recipe = Choice::make(flags, &device, &Screen::stderr())?.recipe;
+    let run_dir = match &flags.run_dir {
+        Some(run_dir) => run_dir.clone(),
+        None => Path::new(RUNS).join(format!("{}-seeds{count}", recipes::folder_name(&recipe))),
+    };
+    if recipe
+        .seed
+        .checked_add(u64::from(count))
+        .is_none_or(|end| i64::try_from(end).is_err())
+    {
+        return Err(bad_input(format!(
+            "--seed {} leaves no room for {count} seeds; use a smaller one",
+            recipe.seed
+        )));
+    }
+    Ok((run_dir, recipe.seed))
 }
 
 /// The recipe of a run before its epochs were scaled: what flags are compared with.

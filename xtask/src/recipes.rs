@@ -68,7 +68,7 @@ pub fn default_for(synthetic: bool, gpu: bool) -> Result<(Recipe, &'static str)>
     Ok((recipe, "real data on a GPU, scaled to half an hour"))
 }
 
-/// Applies `--set`, `--seed`, `--dataset` and `--init`, in this order.
+/// Applies `--set`, `--seed`, `--dataset`, `--budget` and `--init`, in this order.
 pub fn apply(recipe: &mut Recipe, flags: &Common) -> Result<()> {
     for (key, value) in &flags.set {
         recipe
@@ -81,8 +81,12 @@ pub fn apply(recipe: &mut Recipe, flags: &Common) -> Result<()> {
     if let Some(dataset) = flags.dataset {
         recipe.data.dataset = dataset;
     }
+    if flags.budget.is_some() {
+        recipe.budget = flags.budget;
+    }
     if let Some(init) = &flags.init {
-        if recipe.arms.transfer {
+        let arms = &recipe.arms;
+        if arms.transfer || arms.transfer_frozen || arms.transfer_contrastive {
             recipe.transfer.init.clone_from(init);
         } else {
             recipe.model.init.clone_from(init);

@@ -86,6 +86,32 @@ impl Session {
         }
     }
 
+    /// What to type to go on, where this run is part of something larger.
+    pub fn resume_with(&mut self, line: String) {
+        self.resume = line;
+    }
+
+    /// Writes the resolved recipe without its budgets: its epochs stand.
+    pub fn save_frozen_recipe(&self, path: &Path) -> Result<()> {
+        let mut recipe = self.experiment.recipe().clone().into_inner();
+        recipe.budget_minutes = None;
+        recipe.budget = None;
+        let beside = path.with_extension("new");
+        fs_err::write(&beside, recipe.to_toml().map_err(from_trainer)?)?;
+        fs_err::rename(&beside, path)?;
+        Ok(())
+    }
+
+    /// Which test images each arm got right.
+    pub fn right(&self) -> Result<BTreeMap<String, Vec<bool>>> {
+        self.experiment.right().map_err(from_trainer)
+    }
+
+    /// Everything that the report shows.
+    pub fn report_input(&self) -> Result<eval::ReportInput> {
+        self.experiment.report_input().map_err(from_trainer)
+    }
+
     /// Numbers only these stages on the screen.
     pub fn expect_only(&self, stages: &[StageId]) {
         self.screen.expect(stages.to_vec(), BTreeMap::new());
@@ -121,6 +147,11 @@ impl Session {
         self.screen.note(format!(
             "         about {total} in all, at the speed of the first steps"
         ));
+        if let Some(budget) = self.experiment.budget() {
+            for line in budget_lines(budget) {
+                self.screen.note(line);
+            }
+        }
         self.screen.expect(stages, seconds);
         Ok(())
     }
@@ -184,6 +215,22 @@ impl Session {
         out(format!("report   {}", paths.html.display()))?;
         Ok(())
     }
+}
+
+/// What each arm will cost, all its stages counted.
+fn budget_lines(budget: &eval::BudgetRecord) -> Vec<String> {
+    let how = match &budget.equalised_by {
+        Some(by) => format!("made equal to the baseline by {by}"),
+        None => "as the recipe has them".to_owned(),
+    };
+    let mut lines = vec![format!("budget   {how}; multiply-adds of all stages")];
+    for (name, arm) in &budget.arms {
+        lines.push(format!(
+            "         {name:<22}{:>6} epochs{:>13} images{:>11.2e}",
+            arm.encoder_epochs, arm.images_seen, arm.multiply_adds as f64
+        ));
+    }
+    lines
 }
 
 /// How this program is started: `cargo xtask`, or the alias with the GPU's features.

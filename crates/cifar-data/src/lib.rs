@@ -4,6 +4,7 @@
 
 mod augment;
 mod classes;
+mod corrupt;
 mod dataset;
 mod error;
 mod images;
@@ -20,6 +21,7 @@ pub use augment::{
     Scaling, Workspace,
 };
 pub use classes::{CIFAR10_CLASSES, CIFAR100_CLASSES};
+pub use corrupt::{Corruption, CorruptionFamily, corrupt};
 pub use dataset::{Dataset, DatasetInfo, DatasetName};
 pub use error::{Error, Result};
 pub use images::Images;

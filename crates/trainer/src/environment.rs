@@ -33,6 +33,9 @@ pub(crate) struct RunRecord {
     pub normalization: Normalization,
     /// Images per second by kind of step, measured before step 0 where the recipe has a budget.
     pub measured: BTreeMap<String, f64>,
+    /// What every arm was meant to cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<eval::BudgetRecord>,
 }
 
 impl RunRecord {
@@ -58,6 +61,7 @@ impl RunRecord {
             test_images,
             normalization: splits.normalization,
             measured: BTreeMap::new(),
+            budget: None,
         }
     }
 

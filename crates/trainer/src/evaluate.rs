@@ -6,7 +6,7 @@ use crate::folder::Done;
 use crate::model::{Encoder, Head};
 use crate::recipe::HeadKind;
 use crate::validate::FEATURE_ROWS;
-use crate::{Arm, Event, Result, StageId, StageKind, files, plan};
+use crate::{Arm, Event, Result, StageId, StageKind, budget, files, measures, plan};
 use candle_core::{Device, Tensor};
 use cifar_data::{Images, stream};
 use eval::{
@@ -49,9 +49,22 @@ pub(crate) fn measure(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
         heads.insert(kind.name().to_owned(), eval::classification(&predictions)?);
     }
     let embedding = embedding_metrics(lab, stage, &train, &test)?;
-    let train = train_record(lab, stage.arm)?;
-    let headline = kinds.first().copied().unwrap_or(HeadKind::Linear).name();
-    let result = ArmResult::new(headline, heads, embedding, train)?;
+    let headline = kinds.first().copied().unwrap_or(HeadKind::Linear);
+    let answers = Predictions::load(&lab.folder.predictions(stage.arm, headline))?;
+    let Some(probes) = measures::probes(lab, stage, &encoder, &train, &test)? else {
+        return lab.stopped(stage);
+    };
+    let Some(corruption) = measures::corruption(lab, stage, &encoder, &answers)? else {
+        return lab.stopped(stage);
+    };
+    let duplicates = measures::duplicates(lab, stage, &train, &test, &answers)?;
+    let spent = train_record(lab, stage.arm, &encoder)?;
+    let result = ArmResult {
+        probes,
+        corruption,
+        duplicates,
+        ..ArmResult::new(headline.name(), heads, embedding, spent)?
+    };
     files::write_json(&lab.folder.result(stage.arm), &result)?;
     let done = Done {
         seconds: started.elapsed().as_secs_f64(),
@@ -103,7 +116,7 @@ fn test_features(
 }
 
 /// Logits of a head over a feature table.
-fn predict(head: &Head, features: &FeatureSet) -> Result<Predictions> {
+pub(crate) fn predict(head: &Head, features: &FeatureSet) -> Result<Predictions> {
     let mut logits = Vec::new();
     for (rows, _) in features.chunks(FEATURE_ROWS) {
         logits.extend(head.logits(&rows?)?.flatten_all()?.to_vec1::<f32>()?);
@@ -122,7 +135,7 @@ fn embedding_metrics(
     train: &FeatureSet,
     test: &FeatureSet,
 ) -> Result<EmbeddingMetrics> {
-    let settings = lab.recipe().evaluate;
+    let settings = lab.recipe().evaluate.clone();
     let train = train.to_eval()?;
     let test = test.to_eval()?;
     let total = test.labels.len();
@@ -145,10 +158,23 @@ fn embedding_metrics(
 }
 
 /// What the arm cost, over every stage that it rests on.
-fn train_record(lab: &Experiment, arm: Arm) -> Result<TrainRecord> {
+fn train_record(lab: &Experiment, arm: Arm, encoder: &Encoder) -> Result<TrainRecord> {
     let mut stages = Vec::new();
+    let splits = lab.splits()?;
+    let (train, validation) = (splits.train.len() as u64, splits.validation.len() as u64);
+    let frozen = budget::frozen_images(lab.recipe(), arm, train, validation);
+    let mut features = Some(StageRecord {
+        name: FEATURES.to_owned(),
+        multiply_adds: frozen * encoder.net.flops(splits.images.height, splits.images.width),
+        ..StageRecord::default()
+    })
+    .filter(|_| frozen > 0);
     for stage in plan::rests_on(lab.recipe(), arm) {
         let done: Done = files::read_json(&lab.folder.done_record(stage))?;
+        // Their seconds are part of the first head's.
+        if matches!(stage.kind, StageKind::Probe | StageKind::Head) {
+            stages.extend(features.take());
+        }
         // Features that were computed once are no images seen.
         let images = if lab.recipe().augments(stage.kind) {
             done.images
@@ -170,6 +196,9 @@ fn train_record(lab: &Experiment, arm: Arm) -> Result<TrainRecord> {
     }
     Ok(TrainRecord::over(stages))
 }
+
+/// The features of a frozen encoder that heads are trained on: one forward pass for each image.
+const FEATURES: &str = "frozen-features";
 
 /// A stage's name in results and curves.
 pub(crate) fn stage_name(kind: StageKind) -> &'static str {

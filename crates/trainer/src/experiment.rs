@@ -1,12 +1,13 @@
 //! A run in its folder: create or resume it, run its stages, collect its results.
 
+use crate::budget::{self, Costs};
 use crate::checkpoint::{Checkpoint, Position};
 use crate::environment::RunRecord;
 use crate::features::FeatureSet;
 use crate::folder::{CONFIG, Done, ENVIRONMENT, RECIPE, RunFolder, read_recipe};
 use crate::journal::{Journal, JournalPosition};
 use crate::model::{Encoder, Head};
-use crate::recipe::{CheckedRecipe, HeadKind, TransferMode};
+use crate::recipe::{BudgetBy, CheckedRecipe, HeadKind, TransferMode};
 use crate::speed::{Estimate, Speeds};
 use crate::splits::Splits;
 use crate::validate::ValidationImages;
@@ -114,17 +115,23 @@ impl Experiment {
         record.weights = weights.into_iter().map(|w| (w.name, w.checksum)).collect();
         let mut frozen = recipe.clone();
         let mut speeds = None;
-        if let Some(minutes) = recipe.budget_minutes {
-            let measured = Speeds::measure(
-                recipe,
-                &splits,
-                dataset.info().classes.len(),
-                &options.device,
-            )?;
+        let classes = dataset.info().classes.len();
+        if recipe.budget_minutes.is_some() || recipe.budget == Some(BudgetBy::Time) {
+            let measured = Speeds::measure(recipe, &splits, classes, &options.device)?;
             record.measured = measured.by_name();
-            frozen = speed::fit(recipe, &measured, &record, minutes)?;
             speeds = Some(measured);
         }
+        let costs = Costs::of(recipe, &splits, classes)?;
+        if let Some(by) = recipe.budget {
+            frozen = budget::equalise(&frozen, by, &costs, speeds.as_ref(), &record)?;
+        }
+        if let (Some(minutes), Some(measured)) = (recipe.budget_minutes, &speeds) {
+            frozen = speed::fit(&frozen, measured, &record, minutes)?;
+            if let Some(by) = recipe.budget {
+                frozen = budget::equalise(&frozen, by, &costs, speeds.as_ref(), &record)?;
+            }
+        }
+        record.budget = Some(budget::planned(&frozen, &costs, &record));
         files::write(&folder.path().join(RECIPE), recipe.to_toml()?.as_bytes())?;
         files::write_json(&folder.path().join(ENVIRONMENT), &record)?;
         // The run has begun when this file is there.
@@ -198,6 +205,11 @@ impl Experiment {
     /// The data set.
     pub fn dataset(&self) -> &DatasetInfo {
         &self.record.dataset
+    }
+
+    /// What every arm will cost, as planned before step 0; none in a run folder of an older version.
+    pub fn budget(&self) -> Option<&eval::BudgetRecord> {
+        self.record.budget.as_ref()
     }
 
     /// Where tensors live.
@@ -395,7 +407,7 @@ impl Experiment {
         let path = self.folder.frozen_encoder(frozen);
         if !path.exists() {
             let untrained =
-                stage.arm == Arm::Transfer && self.recipe.transfer.mode == TransferMode::Frozen;
+                plan::transfer_mode(&self.recipe, stage.arm) == Some(TransferMode::Frozen);
             if !(untrained || frozen.start) {
                 return Err(Error::Damaged {
                     path,

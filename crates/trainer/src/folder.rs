@@ -144,6 +144,12 @@ impl RunFolder {
             .join(format!("predictions-{}.safetensors", head.name()))
     }
 
+    /// What a probe at the optimum of its loss answers.
+    pub fn probe_predictions(&self, arm: Arm, probe: &str) -> PathBuf {
+        self.arm(arm)
+            .join(format!("predictions-{probe}.safetensors"))
+    }
+
     pub fn samples(&self) -> PathBuf {
         self.path.join("samples.safetensors")
     }

@@ -4,6 +4,7 @@
 
 mod average;
 mod bench;
+mod budget;
 mod cells;
 mod checkpoint;
 mod chunked;
@@ -20,6 +21,7 @@ mod folder;
 mod gradients;
 mod heads;
 mod journal;
+mod measures;
 mod model;
 mod observer;
 mod optimizer;

@@ -20,19 +20,32 @@ fn is_on(recipe: &Recipe, arm: Arm) -> bool {
         Arm::Control => arms.control,
         Arm::Finetuned => arms.finetuned,
         Arm::Transfer => arms.transfer,
+        Arm::TransferFrozen => arms.transfer_frozen,
+        Arm::TransferContrastive => arms.transfer_contrastive,
+    }
+}
+
+/// What happens to the weights that an arm starts from; none if they are not those of `[transfer]`.
+pub(crate) fn transfer_mode(recipe: &Recipe, arm: Arm) -> Option<TransferMode> {
+    match arm {
+        Arm::Transfer => Some(recipe.transfer.mode),
+        Arm::TransferFrozen => Some(TransferMode::Frozen),
+        Arm::TransferContrastive => Some(TransferMode::Contrastive),
+        Arm::Baseline | Arm::Contrastive | Arm::Control | Arm::Finetuned => None,
     }
 }
 
 fn arm_stages(recipe: &Recipe, arm: Arm) -> Vec<StageId> {
     use StageKind::{Evaluate, Finetune, Pretrain, Supervised};
-    let mut kinds = match (arm, recipe.transfer.mode) {
-        (Arm::Baseline, _) => vec![Supervised],
-        (Arm::Contrastive, _) | (Arm::Transfer, TransferMode::Contrastive) => {
-            [vec![Pretrain], head_stages(recipe)].concat()
-        }
-        (Arm::Control, _) | (Arm::Transfer, TransferMode::Frozen) => head_stages(recipe),
-        (Arm::Transfer, TransferMode::Finetune) => vec![headline_stage(recipe), Finetune],
-        (Arm::Finetuned, _) => vec![Finetune],
+    let contrastive = || [vec![Pretrain], head_stages(recipe)].concat();
+    let mut kinds = match (transfer_mode(recipe, arm), arm) {
+        (Some(TransferMode::Contrastive), _) => contrastive(),
+        (Some(TransferMode::Frozen), _) => head_stages(recipe),
+        (Some(TransferMode::Finetune), _) => vec![headline_stage(recipe), Finetune],
+        (None, Arm::Baseline) => vec![Supervised],
+        (None, Arm::Control) => head_stages(recipe),
+        (None, Arm::Finetuned) => vec![Finetune],
+        (None, _) => contrastive(),
     };
     kinds.push(Evaluate);
     kinds
@@ -86,9 +99,9 @@ pub(crate) fn rests_on(recipe: &Recipe, arm: Arm) -> Vec<StageId> {
 
 /// The heads that an arm is evaluated with, its headline first.
 pub(crate) fn heads(recipe: &Recipe, arm: Arm) -> Vec<HeadKind> {
-    match (arm, recipe.transfer.mode) {
+    match (arm, transfer_mode(recipe, arm)) {
         (Arm::Baseline, _) => vec![recipe.supervised.head],
-        (Arm::Finetuned, _) | (Arm::Transfer, TransferMode::Finetune) => vec![recipe.headline],
+        (Arm::Finetuned, _) | (_, Some(TransferMode::Finetune)) => vec![recipe.headline],
         _ => {
             let mut heads: Vec<HeadKind> = head_stages(recipe)
                 .into_iter()
@@ -114,7 +127,7 @@ pub(crate) fn frozen(recipe: &Recipe, stage: StageId) -> Frozen {
     } else {
         stage.arm
     };
-    let finetunes = stage.arm == Arm::Transfer && recipe.transfer.mode == TransferMode::Finetune;
+    let finetunes = transfer_mode(recipe, stage.arm) == Some(TransferMode::Finetune);
     Frozen {
         owner,
         start: finetunes && stage.kind != StageKind::Evaluate,
@@ -162,6 +175,38 @@ mod tests {
                 "contrastive/probe",
                 "finetuned/finetune"
             ]
+        );
+    }
+
+    #[test]
+    fn every_use_of_foreign_weights_is_an_arm_of_its_own() {
+        let mut recipe = Recipe::default();
+        recipe.arms.baseline = false;
+        recipe.arms.contrastive = false;
+        recipe.arms.transfer = true;
+        recipe.arms.transfer_frozen = true;
+        recipe.arms.transfer_contrastive = true;
+        assert_eq!(
+            names(&stages(&recipe)),
+            [
+                "transfer/probe",
+                "transfer/finetune",
+                "transfer/evaluate",
+                "transfer-frozen/probe",
+                "transfer-frozen/head",
+                "transfer-frozen/evaluate",
+                "transfer-contrastive/pretrain",
+                "transfer-contrastive/probe",
+                "transfer-contrastive/head",
+                "transfer-contrastive/evaluate",
+            ]
+        );
+        recipe.check().unwrap();
+        recipe.transfer.mode = TransferMode::Frozen;
+        let text = recipe.check().unwrap_err().to_string();
+        assert!(
+            text.contains("arms.transfer_frozen") && text.contains("transfer.mode"),
+            "{text}"
         );
     }
 

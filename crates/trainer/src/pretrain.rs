@@ -5,13 +5,13 @@ use crate::experiment::{Experiment, Outcome};
 use crate::feed::ImageFeed;
 use crate::model::Contrastive;
 use crate::wheel::Wheel;
-use crate::{Arm, Result, StageId};
+use crate::{Result, StageId, budget, plan};
 use cifar_data::Sampler;
 
 /// Pretrains from the recipe's initial weights (the transfer arm: from its own).
 pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
     let recipe = lab.recipe().clone();
-    let init = if stage.arm == Arm::Transfer {
+    let init = if plan::transfer_mode(&recipe, stage.arm).is_some() {
         &recipe.transfer.init
     } else {
         &recipe.model.init
@@ -45,7 +45,8 @@ pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
     if outcome == Outcome::Finished {
         lab.save_encoder(stage.arm, &model.encoder)?;
         lab.save(&lab.folder.projection(stage.arm), &model.parameters)?;
-        lab.finish(stage, &position, training.epochs, 3 * flops)?;
+        let passes = budget::passes(&recipe, stage.kind);
+        lab.finish(stage, &position, training.epochs, passes * flops)?;
     }
     Ok(outcome)
 }

@@ -6,8 +6,9 @@ use crate::experiment::Experiment;
 use crate::features::FeatureSet;
 use crate::folder::{CONFIG, Done};
 use crate::journal::METRICS;
-use crate::{Arm, Error, Result, StageId, StageKind, files, plan};
+use crate::{Arm, Error, Recipe, Result, StageId, StageKind, files, plan};
 use candle_core::{DType, Device};
+use cifar_data::Policy;
 use eval::{
     CurvePoint, EmbeddingMap, EmbeddingMaps, Predictions, ReportInput, ReportPaths, Results,
     SamplePhoto, SamplePrediction, StageCurve,
@@ -45,6 +46,8 @@ impl Experiment {
             record.seed,
             &record.command,
         );
+        results.budget = record.budget.clone();
+        results.notes.extend(augmentation_note(self.recipe()));
         for (name, checksum) in &record.weights {
             let note = format!("Training began with the weights {name} ({checksum}).");
             results.notes.push(note);
@@ -63,6 +66,19 @@ impl Experiment {
             }
         }
         Ok(results)
+    }
+
+    /// Which test images the headline head of each evaluated arm got right, in the order of the test split.
+    pub fn right(&self) -> Result<BTreeMap<String, Vec<bool>>> {
+        self.evaluated()
+            .into_iter()
+            .map(|arm| {
+                Ok((
+                    arm.name().to_owned(),
+                    correct(&self.headline_predictions(arm)?),
+                ))
+            })
+            .collect()
     }
 
     /// Everything that the report shows.
@@ -248,8 +264,49 @@ impl Experiment {
     }
 }
 
+/// What must be said first: arms whose training images are changed in different ways. None where they are not.
+fn augmentation_note(recipe: &Recipe) -> Option<String> {
+    let mut seen: Vec<(&str, Policy, usize)> = Vec::new();
+    for stage in plan::stages(recipe) {
+        let (what, views) = match stage.kind {
+            StageKind::Supervised => ("the baseline", recipe.augment.supervised_views),
+            StageKind::Pretrain => ("contrastive pretraining", recipe.augment.views),
+            StageKind::Finetune => ("fine-tuning", recipe.augment.supervised_views),
+            StageKind::Probe if recipe.probe.augment => {
+                ("the linear probe", recipe.augment.supervised_views)
+            }
+            StageKind::Head if recipe.head.augment => {
+                ("the 512-unit head", recipe.augment.supervised_views)
+            }
+            _ => continue,
+        };
+        if seen.iter().all(|(other, ..)| *other != what) {
+            seen.push((what, recipe.policy(stage.kind), views));
+        }
+    }
+    let (_, policy, views) = seen.first()?;
+    if seen.iter().all(|(_, p, v)| (p, v) == (policy, views)) {
+        return None;
+    }
+    let list: Vec<String> = seen
+        .iter()
+        .map(|(what, policy, views)| {
+            let views = if *views == 1 {
+                "1 view".to_owned()
+            } else {
+                format!("{views} views")
+            };
+            format!("{what} sees {views} of an image under \"{policy}\"")
+        })
+        .collect();
+    Some(format!(
+        "The arms do not see the same images: {}.",
+        list.join(", ")
+    ))
+}
+
 /// Which images were classified correctly.
-fn correct(predictions: &Predictions) -> Vec<bool> {
+pub(crate) fn correct(predictions: &Predictions) -> Vec<bool> {
     (0..predictions.len())
         .map(|i| answer(predictions.row(i)).class == predictions.labels[i])
         .collect()
@@ -275,6 +332,29 @@ fn answer(logits: &[f32]) -> SamplePrediction {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arms_that_differ_in_augmentation_are_named_first() {
+        let mut recipe = Recipe::default();
+        assert_eq!(augmentation_note(&recipe), None);
+        recipe.augment.views = 2;
+        let note = augmentation_note(&recipe).unwrap();
+        assert!(
+            note.contains("the baseline sees 1 view")
+                && note.contains("contrastive pretraining sees 2 views"),
+            "{note}"
+        );
+        recipe.augment.views = 1;
+        recipe.augment.pretrain = Some(Policy::None);
+        let note = augmentation_note(&recipe).unwrap();
+        assert!(note.contains("\"none\""), "{note}");
+        recipe.arms.baseline = false;
+        assert_eq!(
+            augmentation_note(&recipe),
+            None,
+            "one kind of training differs from nothing"
+        );
+    }
 
     #[test]
     fn an_answer_is_the_argmax_with_its_probability() {

@@ -359,11 +359,10 @@ pub(crate) fn fit(
 
 fn scaled(recipe: &Recipe, factor: f64) -> Recipe {
     let mut recipe = recipe.clone();
-    // The warm-up keeps its share of the stage: a short run must not be all warm-up.
     let scale = |epochs: &mut usize, schedule: &mut ScheduleConfig| {
         let asked = (*epochs).max(1);
-        *epochs = ((asked as f64 * factor).floor() as usize).clamp(1, asked);
-        schedule.warmup_epochs *= *epochs as f64 / asked as f64;
+        let fewer = ((asked as f64 * factor).floor() as usize).clamp(1, asked);
+        set_epochs(epochs, schedule, fewer);
     };
     scale(
         &mut recipe.supervised.epochs,
@@ -378,6 +377,12 @@ fn scaled(recipe: &Recipe, factor: f64) -> Recipe {
         scale(&mut recipe.head.epochs, &mut recipe.head.schedule);
     }
     recipe
+}
+
+/// Gives a stage other epochs. The warm-up keeps its share of the stage: a short run must not be all warm-up.
+pub(crate) fn set_epochs(epochs: &mut usize, schedule: &mut ScheduleConfig, to: usize) {
+    schedule.warmup_epochs *= to as f64 / (*epochs).max(1) as f64;
+    *epochs = to;
 }
 
 /// Refuses batches that the training split cannot fill, before anything is written.

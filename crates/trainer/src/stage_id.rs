@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 /// A run that is compared with the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Arm {
     /// Cross-entropy from the start.
     Baseline,
@@ -17,18 +17,24 @@ pub enum Arm {
     Control,
     /// The contrastive encoder and its head, trained on together.
     Finetuned,
-    /// From weights trained elsewhere.
+    /// From weights trained elsewhere, as `transfer.mode` says.
     Transfer,
+    /// The same weights, frozen, with heads on top.
+    TransferFrozen,
+    /// The same weights, contrastive pretraining on top, then heads on the frozen encoder.
+    TransferContrastive,
 }
 
 impl Arm {
     /// All arms, in the order of the report's table.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Baseline,
         Self::Contrastive,
         Self::Control,
         Self::Finetuned,
         Self::Transfer,
+        Self::TransferFrozen,
+        Self::TransferContrastive,
     ];
 
     /// The name used in files and results.
@@ -39,6 +45,8 @@ impl Arm {
             Self::Control => "control",
             Self::Finetuned => "finetuned",
             Self::Transfer => "transfer",
+            Self::TransferFrozen => "transfer-frozen",
+            Self::TransferContrastive => "transfer-contrastive",
         }
     }
 }

@@ -6,6 +6,7 @@ mod bench_peer;
 mod data;
 mod folders;
 mod run_all;
+mod seeds;
 mod small;
 mod stages;
 mod stop_and_resume;

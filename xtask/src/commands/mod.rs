@@ -10,5 +10,6 @@ pub mod pretrain;
 pub mod probe;
 pub mod report;
 pub mod run_all;
+mod seeds;
 mod stages;
 pub mod train;

@@ -2,10 +2,22 @@
 
 use anyhow::Result;
 
-use crate::{cli::StageArgs, plan::Existing, session::Session};
+use crate::{
+    cli::{RunAllArgs, StageArgs},
+    commands::seeds,
+    plan::Existing,
+    session::Session,
+};
 
 /// Runs what is not done yet and ends with the table and the path of the report.
-pub fn run(args: &StageArgs) -> Result<()> {
+pub fn run(args: &RunAllArgs) -> Result<()> {
+    match args.seeds {
+        Some(count) => seeds::run(&args.stage, count),
+        None => one_seed(&args.stage),
+    }
+}
+
+fn one_seed(args: &StageArgs) -> Result<()> {
     let mut session = Session::open("run-all", args, Existing::IfAsked)?;
     session.print_plan()?;
     for stage in session.stages() {

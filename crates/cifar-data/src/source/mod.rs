@@ -3,7 +3,7 @@
 mod archive;
 mod binary;
 mod checksum;
-mod decode;
+pub(crate) mod decode;
 mod folder;
 mod hub;
 mod identity;

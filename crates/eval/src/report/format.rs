@@ -105,6 +105,8 @@ pub(crate) fn arm_title(name: &str) -> String {
         "control" => "Control".to_owned(),
         "finetuned" => "Fine-tuned".to_owned(),
         "transfer" => "Transfer".to_owned(),
+        "transfer-frozen" => "Transfer, frozen".to_owned(),
+        "transfer-contrastive" => "Transfer, contrastive".to_owned(),
         other => other.to_owned(),
     }
 }
@@ -117,6 +119,10 @@ pub(crate) fn arm_meaning(name: &str) -> &'static str {
         "control" => "the cross-entropy encoder, frozen; then a head, as the contrastive arm",
         "finetuned" => "the contrastive encoder, then everything trained with cross-entropy",
         "transfer" => "an encoder with weights from elsewhere",
+        "transfer-frozen" => "an encoder with weights from elsewhere, frozen; then a head",
+        "transfer-contrastive" => {
+            "weights from elsewhere, trained on with a contrastive loss, frozen; then a head"
+        }
         _ => "",
     }
 }

@@ -5,6 +5,7 @@ mod figures;
 mod format;
 mod input;
 mod markdown;
+mod measures;
 mod page;
 mod palette;
 mod png;
@@ -25,6 +26,7 @@ pub use input::ReportInput;
 pub use input::SamplePhoto;
 pub use input::SamplePrediction;
 pub use input::StageCurve;
+pub use measures::seeds_table;
 pub use table::summary_table;
 
 /// Where [`write_report`] put what it wrote.

@@ -8,6 +8,7 @@ use super::figures::{self, ordered};
 use super::format::{arm_meaning, arm_title, percent};
 use super::input::{ReportInput, SamplePhoto};
 use super::markdown;
+use super::measures;
 use super::palette::{LIGHT, arm_colour, figure_style};
 use super::png::data_address;
 use super::story;
@@ -48,6 +49,7 @@ pub(crate) struct Page {
     budget_table: Table,
     classes_table: Option<Table>,
     errors_table: Option<Table>,
+    measures: Vec<Table>,
     accuracy: Vec<Figure>,
     curves: Vec<Figure>,
     maps: Vec<Figure>,
@@ -124,7 +126,7 @@ impl Page {
                 .and_then(|name| name.as_str())
                 .map(str::to_owned),
             seed: results.seed,
-            lead: story::lead(results),
+            lead: measures::lead(results).unwrap_or_else(|| story::lead(results)),
             caveats: story::caveats(results),
             arms: arms
                 .iter()
@@ -143,6 +145,7 @@ impl Page {
             budget_table: tables::budget(results),
             classes_table: tables::classes(results),
             errors_table: tables::errors(results),
+            measures: measures::tables(results),
             accuracy,
             curves: curves.collect(),
             maps: maps.collect(),

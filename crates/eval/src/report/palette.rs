@@ -23,6 +23,8 @@ pub(crate) fn arm_colour(name: &str, position: usize) -> usize {
         "control" => 6,
         "finetuned" => 2,
         "transfer" => 0,
+        "transfer-frozen" => 3,
+        "transfer-contrastive" => 5,
         _ => position % LIGHT.len(),
     }
 }

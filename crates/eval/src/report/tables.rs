@@ -25,7 +25,7 @@ pub(crate) struct Row {
 }
 
 impl Table {
-    fn new(caption: String, head: &[&str], numbers: usize) -> Self {
+    pub(crate) fn new(caption: String, head: &[&str], numbers: usize) -> Self {
         Table {
             caption,
             head: head.iter().map(|cell| (*cell).to_owned()).collect(),
@@ -34,7 +34,7 @@ impl Table {
         }
     }
 
-    fn push(&mut self, cells: Vec<String>, strong: bool) {
+    pub(crate) fn push(&mut self, cells: Vec<String>, strong: bool) {
         self.rows.push(Row { cells, strong });
     }
 }

@@ -1,6 +1,8 @@
 //! All ranges of a recipe, looked at once.
 
-use super::{HeadKind, OptimizerConfig, ProjectionKind, Recipe, ScheduleConfig, Training};
+use super::{
+    HeadKind, OptimizerConfig, ProjectionKind, Recipe, ScheduleConfig, Training, TransferMode,
+};
 use crate::{Error, Result};
 use resnet::Init;
 use std::fmt::Display;
@@ -84,7 +86,7 @@ impl Recipe {
                 "use 8 to 1024 pixels, or leave it out",
             )?;
         }
-        if self.arms.transfer {
+        if self.arms.any_transfer() {
             let random = self.transfer.init == Init::Random;
             require(
                 "transfer.init",
@@ -140,37 +142,13 @@ impl Recipe {
         check_training("probe", &self.probe.training(), 0)?;
         check_training("head", &self.head.training(), 0)?;
         check_training("finetune", &self.finetune.training(), 1)?;
-        let e = &self.evaluate;
-        require(
-            "evaluate.batch_size",
-            e.batch_size,
-            e.batch_size > 0,
-            "use at least 1",
-        )?;
-        require(
-            "evaluate.knn_k",
-            e.knn_k,
-            e.knn_k > 0,
-            "use at least 1 neighbour",
-        )?;
-        require(
-            "evaluate.knn_temperature",
-            e.knn_temperature,
-            positive(e.knn_temperature),
-            "use a number above 0",
-        )?;
-        require(
-            "evaluate.knn_bank",
-            e.knn_bank,
-            e.knn_bank > 0,
-            "use at least 1 image",
-        )?;
+        self.check_evaluate()?;
         Ok(CheckedRecipe(self.clone()))
     }
 
     fn check_arms(&self) -> Result<()> {
         let arms = &self.arms;
-        let any = arms.baseline || arms.contrastive || arms.transfer;
+        let any = arms.baseline || arms.contrastive || arms.any_transfer();
         require(
             "arms",
             "all off",
@@ -189,6 +167,34 @@ impl Recipe {
             !arms.finetuned || arms.contrastive,
             "it continues the contrastive arm: switch on arms.contrastive too",
         )?;
+        for (field, on, mode) in [
+            (
+                "arms.transfer_frozen",
+                arms.transfer_frozen,
+                TransferMode::Frozen,
+            ),
+            (
+                "arms.transfer_contrastive",
+                arms.transfer_contrastive,
+                TransferMode::Contrastive,
+            ),
+        ] {
+            let twice = on && arms.transfer && self.transfer.mode == mode;
+            require(
+                field,
+                on,
+                !twice,
+                "transfer.mode makes the transfer arm the same: switch one of the two off",
+            )?;
+        }
+        if let Some(by) = self.budget {
+            require(
+                "budget",
+                by,
+                arms.baseline,
+                "the arms are made equal to the baseline: switch on arms.baseline, or leave it out",
+            )?;
+        }
         let (field, epochs) = match self.headline {
             HeadKind::Linear => ("probe.epochs", self.probe.epochs),
             HeadKind::Mlp => ("head.epochs", self.head.epochs),
@@ -266,7 +272,7 @@ impl Recipe {
                 "use at least 2 images (batch norm needs them), such as 256, or leave it out",
             )?;
         }
-        if p.loss.needs_views() && (self.arms.contrastive || self.arms.transfer) {
+        if p.loss.needs_views() && (self.arms.contrastive || self.arms.any_transfer()) {
             let (views, exactly) = (self.augment.views, p.loss.needs_two_views());
             let how_many = if exactly { "exactly" } else { "at least" };
             require(
@@ -476,7 +482,7 @@ fn check_schedule(section: &str, s: &ScheduleConfig) -> Result<()> {
     Ok(())
 }
 
-fn require(field: &str, value: impl Display, ok: bool, remedy: &str) -> Result<()> {
+pub(super) fn require(field: &str, value: impl Display, ok: bool, remedy: &str) -> Result<()> {
     if ok {
         return Ok(());
     }

@@ -4,13 +4,17 @@
 //! that the stages can trust what they are given. `Recipe::set("pretrain.temperature", "0.1")` changes one
 //! field by its dotted name, as the command line's `--set` does.
 
+mod budget;
 mod check;
 mod edit;
+mod evaluate;
 mod optimizer;
 mod schedule;
 mod stage;
 
+pub use budget::BudgetBy;
 pub use check::CheckedRecipe;
+pub use evaluate::Evaluate;
 pub use optimizer::{OptimizerConfig, OptimizerKind};
 pub use schedule::{ScheduleConfig, ScheduleKind};
 pub use stage::{
@@ -37,6 +41,10 @@ pub struct Recipe {
     /// whole run fits into this many minutes at the speed measured before step 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_minutes: Option<f64>,
+    /// If given, the arms' training is made equal before step 0: the epochs of `[pretrain]` (and of `[finetune]`, where only the
+    /// transfer arm reads them) are chosen so that these arms cost as much as the baseline, in `epochs`, `flops` or `time`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetBy>,
     /// Which images.
     pub data: Data,
     /// Which encoder.
@@ -68,6 +76,7 @@ impl Default for Recipe {
             seed: 0,
             headline: HeadKind::Linear,
             budget_minutes: None,
+            budget: None,
             data: Data::default(),
             model: Model::default(),
             augment: Augment::default(),
@@ -242,8 +251,26 @@ pub struct Arms {
     pub control: bool,
     /// The contrastive encoder and its head, trained on together (needs `contrastive`).
     pub finetuned: bool,
-    /// From weights trained elsewhere; see `[transfer]`.
+    /// From weights trained elsewhere, as `transfer.mode` says; see `[transfer]`.
     pub transfer: bool,
+    /// The weights of `[transfer]`, frozen, with heads on top; beside `transfer`.
+    #[serde(skip_serializing_if = "is_off")]
+    pub transfer_frozen: bool,
+    /// The weights of `[transfer]`, contrastive pretraining on top, then frozen, with heads on top; beside `transfer`.
+    #[serde(skip_serializing_if = "is_off")]
+    pub transfer_contrastive: bool,
+}
+
+/// Switches that came later are written where they are on: recipes of before stay what they were.
+fn is_off(switch: &bool) -> bool {
+    !switch
+}
+
+impl Arms {
+    /// Whether an arm starts from the weights of `[transfer]`.
+    pub(crate) fn any_transfer(&self) -> bool {
+        self.transfer || self.transfer_frozen || self.transfer_contrastive
+    }
 }
 
 impl Default for Arms {
@@ -254,34 +281,8 @@ impl Default for Arms {
             control: false,
             finetuned: false,
             transfer: false,
-        }
-    }
-}
-
-/// `[evaluate]`: how the arms are measured at their end.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Evaluate {
-    /// Images per forward pass.
-    pub batch_size: usize,
-    /// Neighbours that vote in the weighted kNN.
-    pub knn_k: usize,
-    /// Temperature of the weighted kNN.
-    pub knn_temperature: f64,
-    /// Training images that the kNN searches at most; of a larger split, a class-balanced part.
-    pub knn_bank: usize,
-    /// Photographs in the report's sample predictions.
-    pub samples: usize,
-}
-
-impl Default for Evaluate {
-    fn default() -> Self {
-        Self {
-            batch_size: 256,
-            knn_k: 200,
-            knn_temperature: 0.07,
-            knn_bank: 10_000,
-            samples: 24,
+            transfer_frozen: false,
+            transfer_contrastive: false,
         }
     }
 }

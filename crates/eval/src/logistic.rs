@@ -1,0 +1,563 @@
+//! The linear probe at the optimum of its loss: multinomial logistic regression on features.
+//!
+//! `F(W, b) = 1/N · Σᵢ −ln softmax(W·f̃ᵢ + b)_{yᵢ} + λ/2 · ‖W‖²`, with f̃ = (f − μ)/σ dimension by dimension (over the training
+//! features; a dimension that never changes is 0) and the bias free. F is convex: its minimum is a property of the features,
+//! with no learning rate or number of epochs in it. scikit-learn's `LogisticRegression(C=1/(λN))` on scaled features has the
+//! same minimum.
+//!
+//! Products and sums are f64, over blocks of a fixed number of rows that are added in their order: the bits do not depend on
+//! the number of threads.
+
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+use crate::classification::classification;
+use crate::error::{Error, Result};
+use crate::features::Features;
+use crate::findings::ProbeRecord;
+use crate::lbfgs::minimize;
+use crate::predictions::Predictions;
+
+/// Rows that are worked on at a time.
+const BLOCK: usize = 512;
+
+/// Options of [`fit_logistic`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogisticConfig {
+    /// λ, 0 or more.
+    pub lambda: f64,
+    /// The largest component of the gradient that counts as none.
+    pub tolerance: f64,
+    /// Iterations of L-BFGS at most.
+    pub max_iterations: usize,
+}
+
+impl Default for LogisticConfig {
+    fn default() -> Self {
+        Self {
+            lambda: 1e-4,
+            tolerance: 1e-6,
+            max_iterations: 1000,
+        }
+    }
+}
+
+/// A fitted linear classifier of features.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logistic {
+    /// Number of classes, C.
+    pub classes: usize,
+    /// Numbers per feature, D.
+    pub dim: usize,
+    /// W then b: `[C, D]` row by row, then `[C]`, for standardised features.
+    pub parameters: Vec<f64>,
+    /// λ.
+    pub lambda: f64,
+    /// F at these parameters.
+    pub loss: f64,
+    /// Largest absolute component of ∇F there.
+    pub gradient: f64,
+    /// Iterations of L-BFGS.
+    pub iterations: usize,
+    /// Whether `gradient` fell to the tolerance.
+    pub converged: bool,
+    standard: Standard,
+}
+
+/// μ and 1/σ, dimension by dimension.
+#[derive(Clone, Debug, PartialEq)]
+struct Standard {
+    mean: Vec<f64>,
+    factor: Vec<f64>,
+}
+
+impl Standard {
+    fn of(features: &Features) -> Self {
+        let rows = features.len() as f64;
+        let mut mean = vec![0.0; features.dim];
+        for row in features.values.chunks(features.dim) {
+            mean.iter_mut()
+                .zip(row)
+                .for_each(|(m, &x)| *m += f64::from(x));
+        }
+        mean.iter_mut().for_each(|m| *m /= rows);
+        let mut square = vec![0.0; features.dim];
+        for row in features.values.chunks(features.dim) {
+            for ((square, mean), &x) in square.iter_mut().zip(&mean).zip(row) {
+                *square += (f64::from(x) - mean) * (f64::from(x) - mean);
+            }
+        }
+        let factor = square.iter().zip(&mean).map(|(square, mean)| {
+            let deviation = (square / rows).sqrt();
+            // Below this, what differs is the rounding of f32.
+            if deviation <= 1e-7 * mean.abs() {
+                0.0
+            } else {
+                1.0 / deviation
+            }
+        });
+        let factor = factor
+            .map(|f: f64| if f.is_finite() { f } else { 0.0 })
+            .collect();
+        Self { mean, factor }
+    }
+
+    /// Rows `[B, D]` of plain features, standardised.
+    fn apply(&self, values: &[f32]) -> Result<Tensor> {
+        let dim = self.mean.len();
+        let mut scaled = Vec::with_capacity(values.len());
+        for row in values.chunks(dim) {
+            let shifted = row.iter().zip(&self.mean).zip(&self.factor);
+            scaled.extend(shifted.map(|((&x, mean), factor)| (f64::from(x) - mean) * factor));
+        }
+        Ok(Tensor::from_vec(
+            scaled,
+            (values.len() / dim, dim),
+            &Device::Cpu,
+        )?)
+    }
+}
+
+/// Fits the probe by L-BFGS from `start` (or zeros).
+///
+/// # Errors
+/// If features are empty or not finite, a label is not below `classes`, λ or the tolerance is negative or not finite, or `start`
+/// has another shape.
+pub fn fit_logistic(
+    train: &Features,
+    classes: usize,
+    config: &LogisticConfig,
+    start: Option<&Logistic>,
+) -> Result<Logistic> {
+    train.check()?;
+    if let Some(label) = train
+        .labels
+        .iter()
+        .find(|&&label| label as usize >= classes)
+    {
+        return Err(Error::Invalid(format!(
+            "a probe of {classes} classes met the label {label}; labels must be below the number of classes"
+        )));
+    }
+    for (name, value) in [("lambda", config.lambda), ("tolerance", config.tolerance)] {
+        if !(value.is_finite() && value >= 0.0) {
+            return Err(Error::Invalid(format!(
+                "{name} of a probe is {value}; use 0 or more"
+            )));
+        }
+    }
+    let dim = train.dim;
+    let from = match start {
+        Some(start) if (start.classes, start.dim) != (classes, dim) => {
+            return Err(Error::Invalid(format!(
+                "a probe of {classes} classes and {dim} columns cannot start from one of {} and {}",
+                start.classes, start.dim
+            )));
+        }
+        Some(start) => start.parameters.clone(),
+        None => vec![0.0; classes * (dim + 1)],
+    };
+    let standard = Standard::of(train);
+    let found = minimize(
+        from,
+        config.tolerance,
+        config.max_iterations,
+        |parameters, gradient| {
+            objective(
+                train,
+                &standard,
+                classes,
+                config.lambda,
+                parameters,
+                gradient,
+            )
+        },
+    )?;
+    Ok(Logistic {
+        classes,
+        dim,
+        parameters: found.x,
+        lambda: config.lambda,
+        loss: found.value,
+        gradient: found.gradient,
+        iterations: found.iterations,
+        converged: found.converged,
+        standard,
+    })
+}
+
+/// F and its gradient.
+fn objective(
+    train: &Features,
+    standard: &Standard,
+    classes: usize,
+    lambda: f64,
+    parameters: &[f64],
+    gradient: &mut [f64],
+) -> Result<f64> {
+    let (weights, bias) = parameters.split_at(classes * train.dim);
+    let columns = Tensor::from_slice(weights, (classes, train.dim), &Device::Cpu)?.t()?; // [D, C]
+    let blocks: Vec<(f64, Vec<f64>)> = train
+        .values
+        .par_chunks(BLOCK * train.dim)
+        .zip(train.labels.par_chunks(BLOCK))
+        .map(|(values, labels)| {
+            let rows = standard.apply(values)?; // [B, D]
+            let mut wrong = rows.matmul(&columns)?.flatten_all()?.to_vec1::<f64>()?; // [B, C]
+            let mut loss = 0.0;
+            let mut sums = vec![0.0; classes];
+            for (logits, &label) in wrong.chunks_mut(classes).zip(labels) {
+                logits.iter_mut().zip(bias).for_each(|(z, b)| *z += b);
+                let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let right = logits[label as usize];
+                let sum: f64 = logits.iter().map(|z| (z - highest).exp()).sum();
+                loss += sum.ln() + highest - right;
+                // ∂/∂z = softmax(z) − 1_y
+                logits
+                    .iter_mut()
+                    .for_each(|z| *z = (*z - highest).exp() / sum);
+                logits[label as usize] -= 1.0;
+                sums.iter_mut().zip(&*logits).for_each(|(sum, z)| *sum += z);
+            }
+            let wrong = Tensor::from_vec(wrong, (labels.len(), classes), &Device::Cpu)?;
+            let mut part = wrong.t()?.matmul(&rows)?.flatten_all()?.to_vec1::<f64>()?; // [C, D]
+            part.extend(sums);
+            Ok((loss, part))
+        })
+        .collect::<Result<_>>()?;
+    let rows = train.len() as f64;
+    gradient.fill(0.0);
+    let mut loss = 0.0;
+    for (part_loss, part) in &blocks {
+        loss += part_loss;
+        gradient
+            .iter_mut()
+            .zip(part)
+            .for_each(|(g, part)| *g += part);
+    }
+    gradient.iter_mut().for_each(|g| *g /= rows);
+    let mut penalty = 0.0;
+    for (g, w) in gradient.iter_mut().zip(weights) {
+        penalty += w * w;
+        *g += lambda * w;
+    }
+    Ok(loss / rows + 0.5 * lambda * penalty)
+}
+
+impl Logistic {
+    /// Logits of features from the same encoder.
+    ///
+    /// # Errors
+    /// If the features are not sound or have another width.
+    pub fn predict(&self, features: &Features) -> Result<Predictions> {
+        features.check()?;
+        if features.dim != self.dim {
+            return Err(Error::Invalid(format!(
+                "a probe of {} columns was shown features of {}; both must come from one encoder",
+                self.dim, features.dim
+            )));
+        }
+        let (weights, bias) = self.parameters.split_at(self.classes * self.dim);
+        let columns = Tensor::from_slice(weights, (self.classes, self.dim), &Device::Cpu)?.t()?;
+        let mut logits = Vec::with_capacity(features.len() * self.classes);
+        for values in features.values.chunks(BLOCK * self.dim) {
+            let rows = self.standard.apply(values)?.matmul(&columns)?;
+            for row in rows.to_vec2::<f64>()? {
+                logits.extend(row.iter().zip(bias).map(|(z, b)| (z + b) as f32));
+            }
+        }
+        Predictions::new(self.classes, logits, features.labels.clone())
+    }
+}
+
+/// A probe whose λ was chosen on a validation split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidatedProbe {
+    /// The probe at the chosen λ.
+    pub probe: Logistic,
+    /// Its top-1 on the validation split, 0 to 1.
+    pub validation_top1: f64,
+    /// Training features that it was fitted on.
+    pub training_images: usize,
+}
+
+/// Fits the probe for every λ of `grid` and keeps the one with the best validation top-1 (of equals the lower negative
+/// log-likelihood). From the largest λ down, each fit starts where the one before ended.
+///
+/// # Errors
+/// As [`fit_logistic`], and if the grid is empty or the validation features are not sound.
+pub fn validated_probe(
+    train: &Features,
+    validation: &Features,
+    classes: usize,
+    grid: &[f64],
+    config: &LogisticConfig,
+) -> Result<ValidatedProbe> {
+    let mut lambdas = grid.to_vec();
+    lambdas.sort_by(|a, b| b.total_cmp(a));
+    let mut best: Option<(f64, f64, Logistic)> = None;
+    let mut last: Option<Logistic> = None;
+    for lambda in lambdas {
+        let probe = fit_logistic(
+            train,
+            classes,
+            &LogisticConfig { lambda, ..*config },
+            last.as_ref(),
+        )?;
+        let found = classification(&probe.predict(validation)?)?;
+        let better = best.as_ref().is_none_or(|(top1, nll, _)| {
+            found.top1 > *top1 || (found.top1 == *top1 && found.nll < *nll)
+        });
+        if better {
+            best = Some((found.top1, found.nll, probe.clone()));
+        }
+        last = Some(probe);
+    }
+    let Some((validation_top1, _, probe)) = best else {
+        return Err(Error::Invalid(
+            "the grid of λ is empty; give at least one value, such as 1e-4".to_owned(),
+        ));
+    };
+    Ok(ValidatedProbe {
+        probe,
+        validation_top1,
+        training_images: train.len(),
+    })
+}
+
+impl ValidatedProbe {
+    /// What stands in the results, given the probe's predictions on the test split.
+    ///
+    /// # Errors
+    /// If the predictions are not sound.
+    pub fn record(
+        &self,
+        test: &Predictions,
+        label_share: f64,
+        label_noise: f64,
+    ) -> Result<ProbeRecord> {
+        let found = classification(test)?;
+        Ok(ProbeRecord {
+            training_images: self.training_images as u64,
+            label_share,
+            label_noise,
+            lambda: self.probe.lambda,
+            validation_top1: self.validation_top1,
+            top1: found.top1,
+            ece: found.ece,
+            nll: found.nll,
+            loss: self.probe.loss,
+            gradient: self.probe.gradient,
+            iterations: self.probe.iterations as u64,
+            converged: self.probe.converged,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    /// Made by `tests/fixtures/logistic.py` with scikit-learn.
+    #[derive(Deserialize)]
+    struct Fixture {
+        dim: usize,
+        classes: usize,
+        features: Vec<f32>,
+        labels: Vec<u32>,
+        optima: Vec<Optimum>,
+    }
+
+    #[derive(Deserialize)]
+    struct Optimum {
+        lambda: f64,
+        loss: f64,
+        weights: Vec<f64>,
+        bias: Vec<f64>,
+    }
+
+    fn fixture() -> (Fixture, Features) {
+        let fixture: Fixture =
+            serde_json::from_str(include_str!("../tests/fixtures/logistic.json")).unwrap();
+        let features = Features::new(
+            fixture.dim,
+            fixture.features.clone(),
+            fixture.labels.clone(),
+        )
+        .unwrap();
+        (fixture, features)
+    }
+
+    #[test]
+    fn the_optimum_is_scikit_learns() {
+        let (fixture, features) = fixture();
+        for optimum in &fixture.optima {
+            let config = LogisticConfig {
+                lambda: optimum.lambda,
+                tolerance: 1e-9,
+                ..LogisticConfig::default()
+            };
+            let found = fit_logistic(&features, fixture.classes, &config, None).unwrap();
+            assert!(
+                found.converged,
+                "λ = {}: {}",
+                optimum.lambda, found.gradient
+            );
+            // scikit-learn stops at a gradient of about 1e-10, where F is flat to 1e-16.
+            assert!(
+                (found.loss - optimum.loss).abs() < 1e-10,
+                "{} {}",
+                found.loss,
+                optimum.loss
+            );
+            let (weights, bias) = found.parameters.split_at(fixture.classes * fixture.dim);
+            // The bias is free up to a common shift: compare its differences. A gradient of 1e-9 over λ bounds the weights.
+            for (found, expected) in weights.iter().zip(&optimum.weights) {
+                assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+            }
+            for class in 1..fixture.classes {
+                let (found, expected) =
+                    (bias[class] - bias[0], optimum.bias[class] - optimum.bias[0]);
+                assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_warm_start_ends_at_the_same_place() {
+        let (fixture, features) = fixture();
+        let config = |lambda| LogisticConfig {
+            lambda,
+            tolerance: 1e-9,
+            ..LogisticConfig::default()
+        };
+        let rough = fit_logistic(&features, fixture.classes, &config(1e-1), None).unwrap();
+        let cold = fit_logistic(&features, fixture.classes, &config(1e-3), None).unwrap();
+        let warm = fit_logistic(&features, fixture.classes, &config(1e-3), Some(&rough)).unwrap();
+        assert!((warm.loss - cold.loss).abs() < 1e-13);
+        assert!(warm.iterations > 0 && rough.loss > cold.loss);
+    }
+
+    /// Features wide and many enough for several blocks, with noise and a dimension that never changes.
+    fn many() -> Features {
+        let mut state = 7u64;
+        let mut draw = move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 24) as f32
+        };
+        let rows = 2 * BLOCK + 77;
+        let labels: Vec<u32> = (0..rows as u32).map(|i| i % 4).collect();
+        let values = labels
+            .iter()
+            .flat_map(|&label| {
+                let mut row: Vec<f32> = (0..9).map(|_| draw() * 3.0).collect();
+                row[label as usize] += 1.0;
+                row.push(5.0);
+                row
+            })
+            .collect();
+        Features::new(10, values, labels).unwrap()
+    }
+
+    #[test]
+    fn the_bits_do_not_depend_on_the_number_of_threads() {
+        let features = many();
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| fit_logistic(&features, 4, &LogisticConfig::default(), None).unwrap())
+        };
+        let (one, three) = (on(1), on(3));
+        assert!(one.converged);
+        assert_eq!(one, three);
+    }
+
+    #[test]
+    fn the_gradient_is_the_losses_slope() {
+        let features = many();
+        let standard = Standard::of(&features);
+        let at: Vec<f64> = (0..44).map(|i| (f64::from(i) * 0.7).sin() * 0.3).collect();
+        let mut gradient = vec![0.0; 44];
+        let f = |at: &[f64], gradient: &mut [f64]| {
+            objective(&features, &standard, 4, 0.01, at, gradient).unwrap()
+        };
+        f(&at, &mut gradient);
+        for place in [0, 5, 9, 23, 39, 40, 43] {
+            let mut moved = [at.clone(), at.clone()];
+            moved[0][place] += 1e-5;
+            moved[1][place] -= 1e-5;
+            let slope = (f(&moved[0], &mut [0.0; 44]) - f(&moved[1], &mut [0.0; 44])) / 2e-5;
+            // Central differences err by h²: 1e-10, and by rounding over h: 1e-11.
+            assert!(
+                (slope - gradient[place]).abs() < 1e-8,
+                "{place}: {slope} {}",
+                gradient[place]
+            );
+        }
+    }
+
+    #[test]
+    fn the_validation_split_chooses_and_the_record_tells() {
+        let features = many();
+        let half = |odd: usize| {
+            let rows: Vec<usize> = (0..features.len()).filter(|i| (i / 4) % 2 == odd).collect();
+            let values = rows
+                .iter()
+                .flat_map(|&i| features.row(i))
+                .copied()
+                .collect();
+            Features::new(
+                10,
+                values,
+                rows.iter().map(|&i| features.labels[i]).collect(),
+            )
+            .unwrap()
+        };
+        let (train, validation) = (half(0), half(1));
+        let grid = [10.0, 1e-2, 1e-4];
+        let chosen =
+            validated_probe(&train, &validation, 4, &grid, &LogisticConfig::default()).unwrap();
+        for lambda in grid {
+            let config = LogisticConfig {
+                lambda,
+                ..LogisticConfig::default()
+            };
+            let other = fit_logistic(&train, 4, &config, None).unwrap();
+            let top1 = classification(&other.predict(&validation).unwrap())
+                .unwrap()
+                .top1;
+            assert!(top1 <= chosen.validation_top1 + 1e-12, "{lambda}: {top1}");
+        }
+        let record = chosen
+            .record(&chosen.probe.predict(&validation).unwrap(), 1.0, 0.0)
+            .unwrap();
+        assert_eq!(record.top1, chosen.validation_top1);
+        assert_eq!(record.training_images as usize, train.len());
+        assert!(validated_probe(&train, &validation, 4, &[], &LogisticConfig::default()).is_err());
+    }
+
+    #[test]
+    fn wrong_labels_and_widths_are_named() {
+        let features = many();
+        let text = fit_logistic(&features, 3, &LogisticConfig::default(), None)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("3 classes") && text.contains("label 3"),
+            "{text}"
+        );
+        let config = LogisticConfig {
+            lambda: -1.0,
+            ..LogisticConfig::default()
+        };
+        let text = fit_logistic(&features, 4, &config, None)
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("lambda") && text.contains("-1"), "{text}");
+    }
+}

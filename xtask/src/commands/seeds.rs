@@ -1,0 +1,140 @@
+//! `run-all --seeds N`: N complete runs that differ in their seed alone, and what they say together.
+//!
+//! ```text
+//! RUN/recipe.toml                   what every seed runs: the first one's recipe, its epochs frozen
+//! RUN/seed-K/                       a complete run, for each of the seeds
+//! RUN/seeds.json                    mean, spread, paired differences
+//! RUN/results.json report.md report.html    the first seed's, with the statistics over all
+//! ```
+//!
+//! Finished runs are skipped and a stopped one is taken up where it was, so that the same command with `--resume` continues; with
+//! a larger N it adds seeds.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use cifar_data::stream;
+use eval::{ReportInput, SeedRun, SeedsSummary};
+use rand_chacha::rand_core::RngCore;
+
+use crate::{
+    cli::StageArgs,
+    exit::bad_input,
+    plan::{self, Existing},
+    session::{self, Session},
+    text::{out, quoted},
+};
+
+/// The recipe of every seed, epochs frozen, beside the seeds' folders.
+const RECIPE: &str = "recipe.toml";
+
+/// Runs the seeds one after the other, then brings them together.
+pub fn run(args: &StageArgs, count: u32) -> Result<()> {
+    let (root, first) = plan::root_of_seeds(&args.common, count)?;
+    let begun = root.join(RECIPE).is_file() || root.join(folder(first)).is_dir();
+    if begun && !args.resume {
+        return Err(bad_input(format!(
+            "the run folder {} already holds runs of several seeds; continue them with --resume, or name another folder with --run-dir",
+            root.display()
+        )));
+    }
+    if !begun && root.join("config.toml").is_file() {
+        return Err(bad_input(format!(
+            "{} holds a run of one seed; name another folder with --run-dir for several",
+            root.display()
+        )));
+    }
+    let resume = resume_line(args, count, &root);
+    let mut runs = Vec::new();
+    let mut report = None;
+    for seed in first..first + u64::from(count) {
+        out(format!(
+            "seed     {seed} of {first} to {}",
+            first + u64::from(count) - 1
+        ))?;
+        let (run, input) = one(args, &root, first, seed, &resume)?;
+        report.get_or_insert(input);
+        runs.push(run);
+    }
+    if let Some(input) = report {
+        together(&root, first, &runs, input)?;
+    }
+    Ok(())
+}
+
+/// The name of a seed's run folder.
+fn folder(seed: u64) -> String {
+    format!("seed-{seed}")
+}
+
+/// A complete run of one seed.
+fn one(
+    args: &StageArgs,
+    root: &Path,
+    first: u64,
+    seed: u64,
+    resume: &str,
+) -> Result<(SeedRun, ReportInput)> {
+    let mut own = args.clone();
+    let run_dir = root.join(folder(seed));
+    let frozen = root.join(RECIPE);
+    own.resume = run_dir.join("config.toml").is_file() || run_dir.join("recipe.toml").is_file();
+    own.common.run_dir = Some(run_dir);
+    if seed != first {
+        // The first seed's epochs: measured speeds must not make the seeds differ.
+        own.common.forget_recipe();
+        own.common.recipe = Some(frozen.to_string_lossy().into_owned());
+    }
+    own.common.seed = Some(seed);
+    if own.resume && own.common.recipe.is_none() {
+        own.common.seed = None; // the run knows its recipe and seed
+    }
+    let mut session = Session::open("run-all", &own, Existing::IfAsked)?;
+    session.resume_with(resume.to_owned());
+    if seed == first && !frozen.is_file() {
+        session.save_frozen_recipe(&frozen)?;
+    }
+    session.print_plan()?;
+    for stage in session.stages() {
+        session.run(stage)?;
+    }
+    let results = session.report()?;
+    let right = session.right()?;
+    let input = session.report_input()?;
+    Ok((SeedRun { results, right }, input))
+}
+
+/// Writes what the seeds say together, and shows it.
+fn together(root: &Path, first: u64, runs: &[SeedRun], mut input: ReportInput) -> Result<()> {
+    let draws = |resample| {
+        let mut rng = stream(first, "bootstrap: seeds and test images", &[resample]);
+        move || rng.next_u64()
+    };
+    let summary = SeedsSummary::of(runs, draws)?;
+    let path = root.join("seeds.json");
+    summary.save(&path)?;
+    out(eval::seeds_table(&summary).trim_end())?;
+    input.results.seeds = Some(summary);
+    input.results.save(&root.join("results.json"))?;
+    let paths = eval::write_report(root, &input)?;
+    out(format!("seeds    {}", path.display()))?;
+    out(format!("report   {}", paths.html.display()))?;
+    Ok(())
+}
+
+/// The command that goes on where this one stopped.
+fn resume_line(args: &StageArgs, count: u32, root: &Path) -> String {
+    let mut line = format!(
+        "{} run-all --seeds {count} --resume --run-dir {}",
+        session::program(),
+        quoted(&root.to_string_lossy())
+    );
+    let data_dir: Option<&PathBuf> = args.common.data_dir.as_ref();
+    if let Some(data_dir) = data_dir {
+        line += &format!(" --data-dir {}", quoted(&data_dir.to_string_lossy()));
+    }
+    if let Some(device) = args.common.device {
+        line += &format!(" --device {device}");
+    }
+    line
+}
