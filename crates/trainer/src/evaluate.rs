@@ -35,6 +35,12 @@ pub(crate) fn measure(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
     let Some(train) = lab.features(stage, &encoder, "train")? else {
         return lab.stopped(stage);
     };
+    // Not looked at here: what a photograph of the user's is compared with, to say whether it is like the data.
+    if !lab.splits()?.validation.is_empty()
+        && lab.features(stage, &encoder, "validation")?.is_none()
+    {
+        return lab.stopped(stage);
+    }
 
     let kinds = plan::heads(&recipe, stage.arm);
     let mut heads = BTreeMap::new();

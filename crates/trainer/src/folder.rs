@@ -18,11 +18,12 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-/// A run folder that this process alone writes.
+/// A run folder that this process alone writes, or only reads.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     path: PathBuf,
-    _lock: File,
+    /// Held while this process may write.
+    _lock: Option<File>,
 }
 
 /// `<arm>/<stage>.json`: what a finished stage leaves.
@@ -62,7 +63,7 @@ impl RunFolder {
         std::fs::create_dir_all(path).map_err(|e| unwritable(path, &e))?;
         let folder = Self {
             path: path.to_owned(),
-            _lock: lock(path)?,
+            _lock: Some(lock(path)?),
         };
         remove_temporaries(path)?;
         Ok(folder)
@@ -87,7 +88,7 @@ impl RunFolder {
         }
         let folder = Self {
             path: path.to_owned(),
-            _lock: lock(path)?,
+            _lock: Some(lock(path)?),
         };
         remove_temporaries(path)?;
         for arm in Arm::ALL {
@@ -98,6 +99,22 @@ impl RunFolder {
         fs_err::create_dir_all(path.join("checkpoints"))?;
         remove_temporaries(&path.join("checkpoints"))?;
         Ok(folder)
+    }
+
+    /// Opens the folder of a run to read what is finished in it: without a lock, so that others may read or even write it.
+    pub fn read(path: &Path) -> Result<Self> {
+        for name in [CONFIG, ENVIRONMENT] {
+            if !path.join(name).is_file() {
+                return Err(Error::NotARun {
+                    path: path.to_owned(),
+                    missing: name.to_owned(),
+                });
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: None,
+        })
     }
 
     pub fn path(&self) -> &Path {

@@ -8,4 +8,5 @@ mod small;
 mod stages;
 mod stop_and_resume;
 mod support;
+mod using;
 mod weights;

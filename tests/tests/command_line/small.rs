@@ -57,6 +57,9 @@ fn help_names_every_command_and_fits() {
         "eval",
         "report",
         "run-all",
+        "predict",
+        "embed",
+        "search",
         "bench",
         "doctor",
         "completions",
@@ -68,7 +71,7 @@ fn help_names_every_command_and_fits() {
         );
     }
     assert!(outcome.stdout.contains("130"), "exit codes are documented");
-    for command in ["run-all", "bench", "doctor"] {
+    for command in ["run-all", "predict", "embed", "search", "bench", "doctor"] {
         world.run(&[command, "--help"]).ok();
     }
     world.run(&["--version"]).ok();

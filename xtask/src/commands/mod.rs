@@ -1,14 +1,18 @@
 //! One file per command.
 
+mod arm;
 pub mod bench;
 pub mod completions;
 pub mod doctor;
 pub mod download;
+pub mod embed;
 pub mod eval;
 pub mod finetune;
+pub mod predict;
 pub mod pretrain;
 pub mod probe;
 pub mod report;
 pub mod run_all;
+pub mod search;
 mod stages;
 pub mod train;
