@@ -15,7 +15,7 @@ use trainer::BenchNetwork;
 
 use crate::{commands::bench::Peer, device::DeviceChoice};
 
-pub use using::{ArmArgs, EmbedArgs, PredictArgs, SearchArgs};
+pub use using::{ArmArgs, EmbedArgs, ExportArgs, PredictArgs, SearchArgs, WatchArgs};
 
 /// Does contrastive pretraining with a frozen-encoder head beat supervised training of the same
 /// network on CIFAR-10?
@@ -56,6 +56,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Do all of it: data, every arm of the recipe, evaluation and report.
     RunAll(StageArgs),
+    /// Watch a run from another terminal: curves, speed, time left; q leaves, the run goes on.
+    Watch(WatchArgs),
     /// Say what photographs of yours show, with a finished run's encoder and head.
     ///
     /// A photograph is turned as its camera was held (EXIF), its largest centred part of the training images' shape is resized to
@@ -67,6 +69,8 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Find the training photographs that are nearest to one of yours.
     Search(SearchArgs),
+    /// Write a finished arm as a folder for other programs: safetensors, ONNX, config.json, model card.
+    Export(ExportArgs),
     /// Measure training steps per second, alone or against stock Candle.
     Bench(BenchArgs),
     /// Say what this machine offers: device, threads, SIMD, memory, disk, data.

@@ -70,5 +70,6 @@ pub use results::TestMetrics;
 pub use results::TrainRecord;
 pub use retrieval::Retrieval;
 pub use retrieval::retrieval;
+pub use strip::sheet;
 pub use strip::strip;
 pub use uniformity::uniformity;

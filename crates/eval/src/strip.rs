@@ -1,4 +1,4 @@
-//! A strip of photographs side by side, as a PNG file: a query and what was found for it.
+//! Photographs in one PNG file: a query and what was found for it, or a sheet of many.
 
 use image::RgbImage;
 use image::imageops::{self, FilterType};
@@ -33,7 +33,9 @@ pub fn strip(photos: &[&[u8]], height: usize, width: usize) -> Result<Vec<u8>> {
         image::Rgb([255; 3]),
     );
     for (index, photo) in photos.iter().enumerate() {
-        let photo = RgbImage::from_raw(w, h, photo.to_vec()).ok_or_else(|| {
+        let expected = height * width * 3;
+        let image = (photo.len() == expected).then(|| RgbImage::from_raw(w, h, photo.to_vec()));
+        let photo = image.flatten().ok_or_else(|| {
             Error::Invalid(format!(
                 "photograph {index} of the strip has {} bytes, {height}×{width}×3 were expected",
                 photo.len()
@@ -43,10 +45,47 @@ pub fn strip(photos: &[&[u8]], height: usize, width: usize) -> Result<Vec<u8>> {
         let left = i64::from(place(index as u32));
         imageops::replace(&mut canvas, &photo, left, i64::from(GAP));
     }
+    png_of(&canvas)
+}
+
+/// PNG bytes of `photos`, each `[height, width, 3]` RGB, pixel for pixel in rows of `columns` without gaps; what is left of the last row
+/// is white.
+///
+/// # Errors
+/// If there are none, or one has another length.
+pub fn sheet(photos: &[&[u8]], columns: usize, height: usize, width: usize) -> Result<Vec<u8>> {
+    let columns = columns.clamp(1, photos.len().max(1));
+    let rows = photos.len().div_ceil(columns);
+    let mut pixels = vec![255u8; rows * height * columns * width * 3];
+    for (index, photo) in photos.iter().enumerate() {
+        if photo.len() != height * width * 3 {
+            return Err(Error::Invalid(format!(
+                "photograph {index} of the sheet has {} bytes, {height}×{width}×3 were expected",
+                photo.len()
+            )));
+        }
+        let corner = (index / columns * height * columns + index % columns) * width * 3;
+        for (y, row) in photo.chunks_exact(width * 3).enumerate() {
+            pixels[corner + y * columns * width * 3..][..width * 3].copy_from_slice(row);
+        }
+    }
+    RgbImage::from_raw((columns * width) as u32, (rows * height) as u32, pixels)
+        .filter(|image| image.width() > 0 && image.height() > 0)
+        .ok_or_else(|| {
+            Error::Invalid(
+                "a sheet needs at least one photograph with at least one pixel".to_owned(),
+            )
+        })
+        .and_then(|image| png_of(&image))
+}
+
+fn png_of(image: &RgbImage) -> Result<Vec<u8>> {
     let mut png = std::io::Cursor::new(Vec::new());
-    canvas
+    image
         .write_to(&mut png, image::ImageFormat::Png)
-        .map_err(|error| Error::Invalid(format!("the strip cannot be written as PNG: {error}")))?;
+        .map_err(|error| {
+            Error::Invalid(format!("the picture cannot be written as PNG: {error}"))
+        })?;
     Ok(png.into_inner())
 }
 
@@ -69,5 +108,19 @@ mod tests {
         assert!(strip(&photos, 32, 31).is_err());
         assert!(strip(&[], 32, 32).is_err());
         strip(&photos[..1], 32, 32).unwrap();
+    }
+
+    #[test]
+    fn a_sheet_has_rows_without_gaps() {
+        let photos: Vec<Vec<u8>> = (1..6u8).map(|i| vec![i * 40; 2 * 3 * 3]).collect();
+        let photos: Vec<&[u8]> = photos.iter().map(Vec::as_slice).collect();
+        let image = image::load_from_memory(&sheet(&photos, 3, 2, 3).unwrap())
+            .unwrap()
+            .to_rgb8();
+        assert_eq!(image.dimensions(), (9, 4));
+        let at = |x, y| image.get_pixel(x, y).0[0];
+        assert_eq!((at(2, 1), at(3, 0), at(8, 1)), (40, 80, 120));
+        assert_eq!((at(0, 2), at(5, 3), at(6, 2)), (160, 200, 255));
+        assert!(sheet(&[], 3, 2, 3).is_err() && sheet(&photos, 3, 3, 3).is_err());
     }
 }

@@ -215,7 +215,7 @@ mod tests {
         let rows: Vec<_> = reader
             .get_row_iter(None)
             .unwrap()
-            .map(Result::unwrap)
+            .map(|row| row.unwrap())
             .collect();
         assert_eq!(rows.len(), 2);
         assert_eq!(rows[1].get_string(0).unwrap(), "ü \"2\".jpg");

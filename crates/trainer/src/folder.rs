@@ -3,6 +3,7 @@
 //! ```text
 //! recipe.toml  config.toml  environment.json   before step 0: as asked, as resolved, on what
 //! metrics.jsonl  events.out.tfevents.0.run     as it goes
+//! projector_config.pbtxt  projector/           TensorBoard's embedding projector, by the evaluations
 //! checkpoints/<arm>-<stage>.safetensors        of stages under way
 //! <arm>/encoder.safetensors  head-*.safetensors  features-*.safetensors  predictions-*.safetensors
 //! <arm>/<stage>.json                           written last: the stage is done
@@ -115,6 +116,20 @@ impl RunFolder {
             path: path.to_owned(),
             _lock: None,
         })
+    }
+
+    /// Whether a process holds the lock. Looking takes it for a moment where nobody does.
+    pub fn is_locked(&self) -> Result<bool> {
+        let file = match File::open(self.path.join(LOCK)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
     }
 
     pub fn path(&self) -> &Path {

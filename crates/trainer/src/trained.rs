@@ -8,7 +8,7 @@ use crate::recipe::{CheckedRecipe, HeadKind};
 use crate::splits::{Splits, plain_loader};
 use crate::{Arm, Error, Result, StageId, StageKind, files, plan, resume};
 use candle_core::{D, Device};
-use cifar_data::{Dataset, DatasetInfo, Images, LoaderConfig};
+use cifar_data::{Dataset, DatasetInfo, Images, LoaderConfig, Normalization};
 use eval::{Familiarity, Features, Neighbour};
 use std::path::Path;
 use std::sync::Arc;
@@ -112,6 +112,11 @@ impl TrainedArm {
     /// The data that it was trained on: class names, and the size that photographs are brought to.
     pub fn dataset(&self) -> &DatasetInfo {
         &self.record.dataset
+    }
+
+    /// How its images were normalised.
+    pub fn normalization(&self) -> Normalization {
+        self.record.normalization
     }
 
     /// Features `[N, D]` of images of the data's size, which are normalised as in training. The labels are the images'.

@@ -2,11 +2,15 @@
 
 mod bad_input;
 mod data;
+mod export;
 mod folders;
+mod python;
 mod run_all;
 mod small;
 mod stages;
 mod stop_and_resume;
 mod support;
+mod tensorboard;
 mod using;
+mod watch;
 mod weights;

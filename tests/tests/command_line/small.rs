@@ -60,6 +60,7 @@ fn help_names_every_command_and_fits() {
         "predict",
         "embed",
         "search",
+        "export",
         "bench",
         "doctor",
         "completions",

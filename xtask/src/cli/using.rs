@@ -90,3 +90,31 @@ pub struct SearchArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+/// Flags of `export`.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// Which arm of which run.
+    #[command(flatten)]
+    pub arm: ArmArgs,
+
+    /// The folder to write: empty, new, or a former export.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+
+    /// Put the classifier into the ONNX model too: a second output, `logits`.
+    #[arg(long)]
+    pub with_head: bool,
+
+    /// The licence of the weights, by the Hub's identifier: mit, apache-2.0, cc-by-4.0, …
+    #[arg(long, value_name = "ID")]
+    pub license: Option<String>,
+}
+
+/// Flags of `watch`.
+#[derive(Debug, Clone, Args)]
+pub struct WatchArgs {
+    /// The run folder.
+    #[arg(value_name = "RUN")]
+    pub run_dir: PathBuf,
+}
