@@ -57,6 +57,7 @@ fn help_names_every_command_and_fits() {
         "eval",
         "report",
         "run-all",
+        "watch",
         "predict",
         "embed",
         "search",

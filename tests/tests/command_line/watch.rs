@@ -23,7 +23,7 @@ fn a_finished_run_is_shown_and_left() {
     assert!(
         outcome
             .stderr
-            .contains("[3/12] contrastive/pretrain: done in"),
+            .contains("[3/11] contrastive/pretrain: done in"),
         "{}",
         outcome.stderr
     );

@@ -41,11 +41,20 @@ impl Series {
         self.last
     }
 
-    /// `count` means over equal parts of the series, or its points where there are fewer.
+    /// `count` means over equal parts of the series; where there are fewer points, they are spread over the same axis and joined.
     fn resampled(&self, count: usize) -> Vec<f64> {
         let n = self.points.len();
+        if n == 0 {
+            return Vec::new();
+        }
         if n <= count {
-            return self.points.clone();
+            let at = |i: usize| {
+                let place = i as f64 * (n - 1) as f64 / (count.max(2) - 1) as f64;
+                let (near, part) = (place.floor() as usize, place.fract());
+                let far = (near + 1).min(n - 1);
+                self.points[near] + (self.points[far] - self.points[near]) * part
+            };
+            return (0..count).map(at).collect();
         }
         (0..count)
             .map(|i| {
@@ -151,7 +160,7 @@ mod tests {
         let chart = series.chart(8 + 8, 2);
         assert_eq!(
             chart,
-            ["15.000┤⠀⠀⠀⠀⢀⡠⠔⠊", "0.000┤⢀⡠⠔⠊⠀⠀⠀⠀"].map(|line| format!("{line:>16}"))
+            ["15.0┤⠀⠀⠀⠀⣀⠤⠒⠉", "0.000┤⣀⠤⠒⠉⠀⠀⠀⠀"].map(|line| format!("{line:>16}"))
         );
     }
 

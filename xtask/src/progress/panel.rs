@@ -221,7 +221,7 @@ mod tests {
             lines[2].contains("loss 3.050") && lines[2].contains("nearest is a positive 43.3 %")
         );
         assert!(
-            lines[3].contains("4.985┤") && lines[6].contains("3.0"),
+            lines[3].contains("4.978┤") && lines[6].contains("3.0"),
             "{lines:?}"
         );
         let monitor = &lines[7];
