@@ -76,7 +76,6 @@ impl RunRecord {
             height: d.height as u64,
             width: d.width as u64,
             note: (!d.notes.is_empty()).then(|| d.notes.join(" ")),
-            ..eval::DatasetRecord::default()
         }
     }
 }

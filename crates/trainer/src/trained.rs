@@ -124,7 +124,7 @@ impl TrainedArm {
     /// # Errors
     /// If the images have another size, or a tensor operation fails.
     pub fn embed(&self, images: &Images) -> Result<Features> {
-        Ok(self.features(images)?.to_eval()?)
+        self.features(images)?.to_eval()
     }
 
     /// What the headline head makes of each image.
@@ -171,9 +171,7 @@ impl TrainedArm {
     /// # Errors
     /// If the file is missing or damaged.
     pub fn training_features(&self) -> Result<Features> {
-        FeatureSet::load(&self.table("train"), &Device::Cpu)?
-            .to_eval()
-            .map_err(Into::into)
+        FeatureSet::load(&self.table("train"), &Device::Cpu)?.to_eval()
     }
 
     /// The criterion by which an image is unlike the training data: the validation images' distances, or, in a run without any, the

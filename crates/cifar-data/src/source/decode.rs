@@ -4,12 +4,13 @@
 //! photograph stands as its camera was held (data sets of research have none).
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::imageops::{self, FilterType};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 use rayon::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_message};
 use crate::images::Images;
 
 /// Larger images are refused before anything is allocated for them.
@@ -37,6 +38,20 @@ pub(crate) fn format_of(bytes: &[u8]) -> std::result::Result<ImageFormat, String
 
 /// One image's height, width and pixels, or a phrase for a message.
 pub(crate) fn decode(bytes: &[u8]) -> std::result::Result<(usize, usize, Vec<u8>), String> {
+    guarded(|| pixels(bytes))
+}
+
+/// The decoders are other people's; on hostile bytes a panic of theirs is a message of ours.
+fn guarded<T>(
+    read: impl FnOnce() -> std::result::Result<T, String>,
+) -> std::result::Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let message = panic_message(panic);
+        Err(format!("bytes a decoder panicked on ({message})"))
+    })
+}
+
+fn pixels(bytes: &[u8]) -> std::result::Result<(usize, usize, Vec<u8>), String> {
     let (format, mut decoder) = decoder(bytes)?;
     let broken = |error| format!("undecodable {format:?} bytes ({error})");
     // A damaged orientation is no reason to refuse good pixels.
@@ -55,6 +70,10 @@ pub(crate) fn decode(bytes: &[u8]) -> std::result::Result<(usize, usize, Vec<u8>
 
 /// Height and width from the header alone, as [`decode`] would give them.
 pub(crate) fn size(bytes: &[u8]) -> std::result::Result<(usize, usize), String> {
+    guarded(|| header_size(bytes))
+}
+
+fn header_size(bytes: &[u8]) -> std::result::Result<(usize, usize), String> {
     use image::metadata::Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     let (_, mut decoder) = decoder(bytes)?;
     let (width, height) = decoder.dimensions();
