@@ -2,6 +2,8 @@
 //!
 //! Values are parsed into typed enums here, so that a bad one is refused before anything is opened.
 
+mod using;
+
 use std::{fmt, path::PathBuf};
 
 use cifar_data::DatasetName;
@@ -16,6 +18,8 @@ use crate::{
     commands::bench::{Peer, Section},
     device::DeviceChoice,
 };
+
+pub use using::{ArmArgs, EmbedArgs, ExportArgs, PredictArgs, SearchArgs, WatchArgs};
 
 /// Does contrastive pretraining with a frozen-encoder head beat supervised training of the same
 /// network on CIFAR-10?
@@ -56,6 +60,21 @@ pub enum Command {
     Report(ReportArgs),
     /// Do all of it: data, every arm of the recipe, evaluation and report.
     RunAll(RunAllArgs),
+    /// Watch a run from another terminal: curves, speed, time left; q leaves, the run goes on.
+    Watch(WatchArgs),
+    /// Say what photographs of yours show, with a finished run's encoder and head.
+    ///
+    /// A photograph is turned as its camera was held (EXIF), its largest centred part of the training images' shape is resized to
+    /// their size, and it is normalised as they were. It is called UNLIKE the training data where the distance to its tenth
+    /// nearest training photograph, in the encoder's features, is beyond that of 99 % of the validation images: then the answer
+    /// means little.
+    Predict(PredictArgs),
+    /// Write the features of a folder of photographs as .safetensors, .npy or .parquet.
+    Embed(EmbedArgs),
+    /// Find the training photographs that are nearest to one of yours.
+    Search(SearchArgs),
+    /// Write a finished arm as a folder for other programs: safetensors, ONNX, config.json, model card.
+    Export(ExportArgs),
     /// Measure training steps per second, alone or against stock Candle or PyTorch.
     Bench(BenchArgs),
     /// Say what this machine offers: device, threads, SIMD, memory, disk, data.

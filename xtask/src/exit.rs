@@ -63,6 +63,9 @@ pub fn from_trainer(error: trainer::Error) -> anyhow::Error {
         | E::FolderTaken { .. }
         | E::Unwritable { .. }
         | E::NoRun { .. }
+        | E::NotARun { .. }
+        | E::NoArm { .. }
+        | E::Unfinished { .. }
         | E::Locked { .. }
         | E::ResumeMismatch { .. }
         | E::Damaged { .. }

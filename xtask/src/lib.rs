@@ -10,6 +10,7 @@ mod cli;
 mod commands;
 mod device;
 mod exit;
+mod keys;
 mod logs;
 mod machine;
 mod marks;
@@ -74,6 +75,11 @@ fn run(command: Command) -> Result<()> {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::RunAll(args) => commands::run_all::run(&args),
+        Command::Predict(args) => commands::predict::run(&args),
+        Command::Embed(args) => commands::embed::run(&args),
+        Command::Search(args) => commands::search::run(&args),
+        Command::Export(args) => commands::export::run(&args),
+        Command::Watch(args) => commands::watch::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Doctor(flags) => commands::doctor::run(&flags),
         Command::Completions { shell } => commands::completions::run(shell),

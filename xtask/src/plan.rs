@@ -13,7 +13,7 @@ use crate::{
     exit::{bad_input, from_data, from_trainer},
     notice,
     progress::Screen,
-    recipes,
+    recipes, text,
 };
 
 /// The folder that run folders go into by default.
@@ -77,8 +77,9 @@ impl Plan {
         } = chosen;
         let dataset = match dataset {
             Some(dataset) => dataset,
-            None => open_data(flags, recipe.data.dataset, screen)?,
+            None => open_data(flags, &recipe.data, screen)?,
         };
+        recipes::fit(&mut recipe, flags, dataset.info(), screen);
         // What `auto` turned out to be is part of the run: it must not turn out otherwise on resume.
         if recipe.data.dataset == DatasetName::Auto && dataset.info().synthetic {
             recipe.data.dataset = DatasetName::Synthetic;
@@ -114,17 +115,28 @@ impl Plan {
             if recipe.data.dataset == DatasetName::Auto {
                 recipe.data.dataset = recorded.data.dataset;
             }
-            Some(recipes::check(&recipe)?)
+            Some(recipe)
         } else {
             None
         };
-        let name = recipe
+        let data = recipe
             .as_ref()
-            .map_or(recorded.data.dataset, |recipe| recipe.data.dataset);
+            .map_or(&recorded.data, |recipe| &recipe.data);
+        let dataset = open_data(flags, data, screen)?;
+        let recipe = match recipe {
+            Some(mut recipe) => {
+                // What the folder holds was fitted when the run began.
+                if flags.recipe.is_some() {
+                    recipes::fit(&mut recipe, flags, dataset.info(), screen);
+                }
+                Some(recipes::check(&recipe)?)
+            }
+            None => None,
+        };
         Ok(Self {
             start: Start::Existing(recipe),
             reason: None,
-            dataset: open_data(flags, name, screen)?,
+            dataset,
             device,
             run_dir,
         })
@@ -196,7 +208,13 @@ impl Choice {
                 let wanted = flags.dataset.unwrap_or_default();
                 let dataset = match wanted {
                     DatasetName::Synthetic => None,
-                    name => Some(open_data(flags, name, screen)?),
+                    name => {
+                        // No recipe yet: what flags say of the data, and defaults.
+                        let mut asked = Recipe::default();
+                        recipes::apply(&mut asked, flags)?;
+                        asked.data.dataset = name;
+                        Some(open_data(flags, &asked.data, screen)?)
+                    }
                 };
                 let synthetic = dataset.as_ref().is_none_or(|data| data.info().synthetic);
                 let gpu = !matches!(device, Device::Cpu);
@@ -215,9 +233,10 @@ impl Choice {
 }
 
 /// Opens a data set and shows on the way what happens; synthetic data get their notice.
-pub fn open_data(flags: &Common, name: DatasetName, screen: &Screen) -> Result<Dataset> {
-    let mut options = SourceOptions::from_env(name);
+pub fn open_data(flags: &Common, data: &trainer::Data, screen: &Screen) -> Result<Dataset> {
+    let mut options = SourceOptions::from_env(data.dataset);
     options.data_dir.clone_from(&flags.data_dir);
+    options.image_size = data.image_size;
     let opened = cifar_data::open(&options, &mut |event: &cifar_data::ProgressEvent| {
         screen.data_event(event);
     });
@@ -225,6 +244,11 @@ pub fn open_data(flags: &Common, name: DatasetName, screen: &Screen) -> Result<D
     let dataset = opened.map_err(from_data)?;
     if dataset.info().synthetic {
         screen.note(notice::synthetic(dataset.notice()));
+    }
+    for note in &dataset.info().notes {
+        for line in text::wrap(&format!("data: {note}"), 80) {
+            screen.note(line);
+        }
     }
     Ok(dataset)
 }

@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use anyhow::Result;
-use cifar_data::DatasetName;
+use cifar_data::{DatasetInfo, DatasetName};
 use trainer::{CheckedRecipe, Recipe};
 
-use crate::{cli::Common, exit::bad_input};
+use crate::{cli::Common, exit::bad_input, progress::Screen, text};
 
 /// Minutes that the default recipe of a GPU is scaled to.
 pub const GPU_BUDGET_MINUTES: f64 = 30.0;
@@ -99,6 +99,48 @@ pub fn apply(recipe: &mut Recipe, flags: &Common) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Lowers what a recipe that comes with the program asks of CIFAR's 50,000 images to what the user's own have: the validation split to
+/// a tenth of them, batches to a quarter of what is left. What the user set stays as it is, and what is lowered is said.
+pub fn fit(recipe: &mut Recipe, flags: &Common, data: &DatasetInfo, screen: &Screen) {
+    let embedded = |name: &String| EMBEDDED.iter().any(|(known, _)| known == name);
+    if !data.user_images || !flags.recipe.as_ref().is_none_or(embedded) {
+        return;
+    }
+    let mut lowered = Vec::new();
+    let mut lower = |field: &str, value: &mut usize, most: usize| {
+        if *value > most && !flags.set.iter().any(|(key, _)| key == field) {
+            lowered.push(format!("{field} {} → {most}", *value));
+            *value = most;
+        }
+    };
+    let images = data.train_len;
+    lower("data.validation", &mut recipe.data.validation, images / 10);
+    let left = images.saturating_sub(recipe.data.validation);
+    let left = recipe
+        .data
+        .train_limit
+        .map_or(left, |limit| limit.min(left));
+    for (field, size) in [
+        ("supervised.batch_size", &mut recipe.supervised.batch_size),
+        ("pretrain.batch_size", &mut recipe.pretrain.batch_size),
+        ("probe.batch_size", &mut recipe.probe.batch_size),
+        ("head.batch_size", &mut recipe.head.batch_size),
+        ("finetune.batch_size", &mut recipe.finetune.batch_size),
+    ] {
+        lower(field, size, (left / 4).max(2));
+    }
+    if !lowered.is_empty() {
+        let text = format!(
+            "recipe {}: fitted to {images} training images: {}",
+            recipe.name,
+            lowered.join(", ")
+        );
+        for line in text::wrap(&text, 80) {
+            screen.note(line);
+        }
+    }
 }
 
 /// Checks all ranges; the sentence names the field, its value and the remedy.

@@ -94,6 +94,12 @@ pub struct DatasetInfo {
     pub height: usize,
     /// Columns of an image.
     pub width: usize,
+    /// Whether they are images of the user's own, rather than a copy of a published set or drawn ones.
+    #[serde(default)]
+    pub user_images: bool,
+    /// What was done to the user's files and a reader of figures must know: resizing, a test part drawn by the program.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// The two published parts of a data set.

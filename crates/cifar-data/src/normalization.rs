@@ -22,6 +22,15 @@ impl Normalization {
         std: [1.0; 3],
     };
 
+    /// Normalised values, RGB after RGB, as the bytes they came from: `255·(y·std + mean)`, rounded and cut to 0…255.
+    pub fn to_bytes(&self, values: &[f32]) -> Vec<u8> {
+        let byte = |(at, y): (usize, &f32)| {
+            let x = y * self.std[at % 3] + self.mean[at % 3];
+            (255.0 * x).round().clamp(0.0, 255.0) as u8
+        };
+        values.iter().enumerate().map(byte).collect()
+    }
+
     /// Channel means and (biased) standard deviations over `indices`, from exact integer sums.
     /// A channel that never varies gets the standard deviation 1.
     ///

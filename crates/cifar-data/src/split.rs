@@ -27,6 +27,16 @@ pub struct Split {
 /// # Errors
 /// If `validation` is not below the number of images.
 pub fn validation_split(labels: &[u32], validation: usize, seed: u64) -> Result<Split> {
+    stratified(labels, validation, seed, "validation split")
+}
+
+/// As [`validation_split`], from the stream of another purpose.
+pub(crate) fn stratified(
+    labels: &[u32],
+    validation: usize,
+    seed: u64,
+    purpose: &str,
+) -> Result<Split> {
     let total = labels.len();
     if validation >= total {
         return Err(Error::setting(
@@ -56,10 +66,7 @@ pub fn validation_split(labels: &[u32], validation: usize, seed: u64) -> Result<
         validation: Vec::with_capacity(validation),
     };
     for (class, (mut indices, quota)) in members.into_iter().zip(quota).enumerate() {
-        shuffle(
-            &mut indices,
-            &mut stream(seed, "validation split", &[class as u64]),
-        );
+        shuffle(&mut indices, &mut stream(seed, purpose, &[class as u64]));
         split.validation.extend_from_slice(&indices[..quota]);
         split.train.extend_from_slice(&indices[quota..]);
     }

@@ -8,6 +8,9 @@ use crate::error::{Error, Result};
 /// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
 ///
 /// The parent folder must exist. On any failure the old file stays as it was.
+///
+/// # Errors
+/// If the file cannot be written; the message names it.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |source| failed(path, source);
     let file = partial(path, bytes).map_err(failed)?;

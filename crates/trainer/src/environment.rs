@@ -79,7 +79,7 @@ impl RunRecord {
             test_images: self.test_images as u64,
             height: d.height as u64,
             width: d.width as u64,
-            ..eval::DatasetRecord::default()
+            note: (!d.notes.is_empty()).then(|| d.notes.join(" ")),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong in a run.
 
-use crate::StageId;
+use crate::{Arm, StageId};
 use std::path::PathBuf;
 
 /// The crate's result.
@@ -55,6 +55,34 @@ pub enum Error {
         path: PathBuf,
         /// The file that is missing.
         missing: String,
+    },
+    /// A folder was named as a run that holds none.
+    #[error("{} holds no run ({missing} is missing); name the folder of one with --run-dir", path.display())]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+        /// The file that is missing.
+        missing: String,
+    },
+    /// An arm was asked for that the run does not have.
+    #[error("{} has no arm `{arm}`; it has {known} (--arm)", path.display())]
+    NoArm {
+        /// The run folder.
+        path: PathBuf,
+        /// What was asked for.
+        arm: Arm,
+        /// What there is.
+        known: String,
+    },
+    /// An arm was asked for that is not finished.
+    #[error("arm `{arm}` of {} is not finished ({needs} is missing): go on with the run first (run-all --resume --run-dir {})", path.display(), path.display())]
+    Unfinished {
+        /// The run folder.
+        path: PathBuf,
+        /// What was asked for.
+        arm: Arm,
+        /// The stage that is not done.
+        needs: StageId,
     },
     /// Another process writes this run folder.
     #[error("the run folder {} is in use by another process; wait for it or name another folder (--run-dir)", path.display())]

@@ -5,6 +5,7 @@ use crate::features::FeatureSet;
 use crate::folder::Done;
 use crate::model::{Encoder, Head};
 use crate::recipe::HeadKind;
+use crate::tensorboard::projector;
 use crate::validate::FEATURE_ROWS;
 use crate::{Arm, Event, Result, StageId, StageKind, budget, files, measures, plan};
 use candle_core::{Device, Tensor};
@@ -35,6 +36,22 @@ pub(crate) fn measure(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
     let Some(train) = lab.features(stage, &encoder, "train")? else {
         return lab.stopped(stage);
     };
+    // Nothing here is measured on them: what a photograph of the user's is compared with, to say whether it is like the data, and
+    // what TensorBoard's projector shows.
+    let splits = lab.splits()?;
+    if !splits.validation.is_empty() {
+        let Some(validation) = lab.features(stage, &encoder, "validation")? else {
+            return lab.stopped(stage);
+        };
+        projector::write(
+            lab.run_dir(),
+            stage.arm,
+            &validation.to_eval()?,
+            &splits.images,
+            &splits.validation,
+            &lab.dataset().classes,
+        )?;
+    }
 
     let kinds = plan::heads(&recipe, stage.arm);
     let mut heads = BTreeMap::new();

@@ -17,7 +17,7 @@ use crate::{
     plan, pretrain, resume, speed, supervised, training_thread,
 };
 use candle_core::Device;
-use cifar_data::{Dataset, DatasetInfo};
+use cifar_data::{Dataset, DatasetInfo, Normalization};
 use resnet::{Init, Parameters};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -238,11 +238,8 @@ impl Experiment {
                 steps_done: 0,
             });
         };
-        let steps_per_epoch = match self.recipe.data.drop_last || !self.recipe.augments(stage.kind)
-        {
-            true => self.splits.train.len() / training.batch_size,
-            false => self.splits.train.len().div_ceil(training.batch_size),
-        };
+        let steps_per_epoch =
+            plan::steps_per_epoch(&self.recipe, stage.kind, self.splits.train.len());
         let steps_done = match done {
             true => training.epochs * steps_per_epoch,
             false => Checkpoint::load(&self.folder.checkpoint(stage))?
@@ -357,6 +354,10 @@ impl Experiment {
             global_step: 0,
         });
         Ok(Outcome::Stopped)
+    }
+
+    pub(crate) fn normalization(&self) -> Normalization {
+        self.splits.normalization
     }
 
     pub(crate) fn splits(&self) -> Result<Splits> {

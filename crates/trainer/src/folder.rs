@@ -3,6 +3,7 @@
 //! ```text
 //! recipe.toml  config.toml  environment.json   before step 0: as asked, as resolved, on what
 //! metrics.jsonl  events.out.tfevents.0.run     as it goes
+//! projector_config.pbtxt  projector/           TensorBoard's embedding projector, by the evaluations
 //! checkpoints/<arm>-<stage>.safetensors        of stages under way
 //! <arm>/encoder.safetensors  head-*.safetensors  features-*.safetensors  predictions-*.safetensors
 //! <arm>/<stage>.json                           written last: the stage is done
@@ -18,11 +19,12 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-/// A run folder that this process alone writes.
+/// A run folder that this process alone writes, or only reads.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     path: PathBuf,
-    _lock: File,
+    /// Held while this process may write.
+    _lock: Option<File>,
 }
 
 /// `<arm>/<stage>.json`: what a finished stage leaves.
@@ -62,7 +64,7 @@ impl RunFolder {
         std::fs::create_dir_all(path).map_err(|e| unwritable(path, &e))?;
         let folder = Self {
             path: path.to_owned(),
-            _lock: lock(path)?,
+            _lock: Some(lock(path)?),
         };
         remove_temporaries(path)?;
         Ok(folder)
@@ -87,7 +89,7 @@ impl RunFolder {
         }
         let folder = Self {
             path: path.to_owned(),
-            _lock: lock(path)?,
+            _lock: Some(lock(path)?),
         };
         remove_temporaries(path)?;
         for arm in Arm::ALL {
@@ -98,6 +100,36 @@ impl RunFolder {
         fs_err::create_dir_all(path.join("checkpoints"))?;
         remove_temporaries(&path.join("checkpoints"))?;
         Ok(folder)
+    }
+
+    /// Opens the folder of a run to read what is finished in it: without a lock, so that others may read or even write it.
+    pub fn read(path: &Path) -> Result<Self> {
+        for name in [CONFIG, ENVIRONMENT] {
+            if !path.join(name).is_file() {
+                return Err(Error::NotARun {
+                    path: path.to_owned(),
+                    missing: name.to_owned(),
+                });
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: None,
+        })
+    }
+
+    /// Whether a process holds the lock. Looking takes it for a moment where nobody does.
+    pub fn is_locked(&self) -> Result<bool> {
+        let file = match File::open(self.path.join(LOCK)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
     }
 
     pub fn path(&self) -> &Path {

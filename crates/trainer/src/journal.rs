@@ -3,12 +3,13 @@
 //! A checkpoint remembers how long both files were ([`JournalPosition`]); a resumed run cuts them back to that length, so
 //! that no line stands twice.
 
-use crate::{Event, Observer, Result, StepEvent, TensorBoard};
+use crate::{Event, Histogram, Observer, Result, StageId, StepEvent, TensorBoard};
 use fs_err::File;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Metrics of every step and epoch, one JSON object per line.
 pub(crate) const METRICS: &str = "metrics.jsonl";
@@ -30,7 +31,12 @@ pub struct Journal {
     metrics: BufWriter<File>,
     board: TensorBoard<BufWriter<File>>,
     trouble: Option<crate::Error>,
+    /// When what was written last became visible to others.
+    shown: Instant,
 }
+
+/// Whoever watches a run sees its metrics this late at most, while it goes on.
+const SHOW_EVERY: Duration = Duration::from_millis(500);
 
 impl Journal {
     /// Opens both files in `folder`, cut back to `position`.
@@ -46,6 +52,7 @@ impl Journal {
             metrics,
             board,
             trouble: None,
+            shown: Instant::now(),
         })
     }
 
@@ -58,6 +65,34 @@ impl Journal {
             metrics: settle(&mut self.metrics)?,
             events: settle(self.board.get_mut())?,
         })
+    }
+
+    /// Writes histograms of a stage's step, each under its tag.
+    pub(crate) fn histograms(
+        &mut self,
+        stage: StageId,
+        step: usize,
+        kind: &str,
+        histograms: &[(String, Histogram)],
+    ) -> Result<()> {
+        for (name, histogram) in histograms {
+            let tag = format!("{stage}/{kind}/{name}");
+            self.board.histogram(step, &tag, histogram)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a picture of a stage's step.
+    pub(crate) fn image(
+        &mut self,
+        stage: StageId,
+        step: usize,
+        name: &str,
+        size: (usize, usize),
+        png: &[u8],
+    ) -> Result<()> {
+        self.board
+            .image(step, &format!("{stage}/{name}"), size, png)
     }
 
     fn record(&mut self, event: &Event) -> Result<()> {
@@ -130,6 +165,16 @@ impl Journal {
         }
     }
 
+    /// Hands what is buffered to the operating system now and then; to disk it goes with the checkpoints.
+    fn show(&mut self) -> Result<()> {
+        if self.shown.elapsed() >= SHOW_EVERY {
+            self.metrics.flush()?;
+            self.board.get_mut().flush()?;
+            self.shown = Instant::now();
+        }
+        Ok(())
+    }
+
     fn line(&mut self, value: Value) -> Result<()> {
         let mut text = value.to_string();
         text.push('\n');
@@ -147,7 +192,7 @@ impl Journal {
 
 impl Observer for Journal {
     fn event(&mut self, event: &Event) {
-        if let Err(error) = self.record(event) {
+        if let Err(error) = self.record(event).and_then(|()| self.show()) {
             self.trouble.get_or_insert(error);
         }
     }

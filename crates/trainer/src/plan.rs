@@ -113,6 +113,17 @@ pub(crate) fn heads(recipe: &Recipe, arm: Arm) -> Vec<HeadKind> {
     }
 }
 
+/// Steps of an epoch of a training stage on so many images.
+pub(crate) fn steps_per_epoch(recipe: &Recipe, kind: StageKind, images: usize) -> usize {
+    let size = recipe
+        .training(kind)
+        .map_or(1, |training| training.batch_size);
+    match recipe.data.drop_last || !recipe.augments(kind) {
+        true => images / size,
+        false => images.div_ceil(size),
+    }
+}
+
 /// An encoder that is read, not trained: whose it is, and whether it is the one that the arm started from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frozen {

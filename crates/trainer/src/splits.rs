@@ -78,21 +78,32 @@ impl Splits {
         indices: &Arc<Vec<usize>>,
         batch_size: usize,
     ) -> Result<Loader> {
-        let config = LoaderConfig {
-            batch_size,
-            policy: Policy::None,
-            sampler: Sampler::Sequential,
-            seed: self.seed,
-            purpose: "plain".to_owned(),
-            normalization: self.normalization,
-            drop_last: false,
-            prefetch: self.prefetch,
-            ..LoaderConfig::default()
-        };
-        Ok(Loader::new(
+        plain_loader(
             Arc::clone(images),
             Arc::clone(indices),
-            config,
-        )?)
+            LoaderConfig {
+                batch_size,
+                seed: self.seed,
+                normalization: self.normalization,
+                prefetch: self.prefetch,
+                ..LoaderConfig::default()
+            },
+        )
     }
+}
+
+/// Images in order, every one once, nothing changed but the normalisation.
+pub(crate) fn plain_loader(
+    images: Arc<Images>,
+    indices: Arc<Vec<usize>>,
+    config: LoaderConfig,
+) -> Result<Loader> {
+    let config = LoaderConfig {
+        policy: Policy::None,
+        sampler: Sampler::Sequential,
+        purpose: "plain".to_owned(),
+        drop_last: false,
+        ..config
+    };
+    Ok(Loader::new(images, indices, config)?)
 }

@@ -57,6 +57,18 @@ impl fmt::Display for Arm {
     }
 }
 
+impl FromStr for Arm {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let known = || Self::ALL.map(Self::name).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|arm| arm.name() == text)
+            .ok_or_else(|| format!("expected one of {}", known()))
+    }
+}
+
 /// What a stage does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -4,7 +4,7 @@ use crate::average::Average;
 use crate::collapse::Monitor;
 use crate::feed::Batch;
 use crate::optimizer::Trainable;
-use crate::{Error, Gradients, Optimizer, Result, Schedule, StageId, Training};
+use crate::{Error, Gradients, Histogram, Optimizer, Result, Schedule, StageId, Training};
 use candle_core::Tensor;
 use cifar_data::stream;
 use rand_chacha::ChaCha8Rng;
@@ -51,6 +51,8 @@ pub(crate) struct Stepped {
     pub correct: Option<usize>,
     pub rows: usize,
     pub monitor: Option<Monitor>,
+    /// Of the mean gradient before clipping, where [`Stepper::watch`] is on.
+    pub gradients: Vec<(String, Histogram)>,
 }
 
 /// Everything that changes the weights.
@@ -60,6 +62,8 @@ pub(crate) struct Stepper {
     schedule: Schedule,
     pub optimizer: Optimizer,
     pub average: Option<Average>,
+    /// Steps tell how their gradients are spread.
+    pub watch: bool,
 }
 
 impl Stepper {
@@ -82,6 +86,7 @@ impl Stepper {
                 .map(|decay| Average::new(decay, groups))
                 .transpose()?,
             training: training.clone(),
+            watch: false,
         })
     }
 
@@ -128,6 +133,15 @@ impl Stepper {
             stepped.monitor = out.monitor;
         }
         let mut scale = gradients.mean_factor();
+        if self.watch {
+            let each = self.optimizer.parameters().iter().zip(gradients.sums());
+            for (parameter, sum) in each.filter(|(parameter, _)| parameter.decay) {
+                if let Some(sum) = sum {
+                    let histogram = Histogram::of_tensor(sum, scale)?;
+                    stepped.gradients.push((parameter.name.clone(), histogram));
+                }
+            }
+        }
         if let Some(clip) = self.training.clip {
             let norm = gradients.norm()?;
             if !norm.is_finite() {

@@ -1,5 +1,7 @@
 //! The wheel that every training stage turns: epochs of steps, with checkpoints, observers and a stop request.
 
+mod looks;
+
 use crate::average::Average;
 use crate::checkpoint::{Checkpoint, Position, load_tensors, to_tensors};
 use crate::collapse;
@@ -139,9 +141,17 @@ impl<'a> Wheel<'a> {
         forward: &mut dyn FnMut(&Batch, &Place) -> Result<Forward>,
     ) -> Result<usize> {
         let images = batch.rows();
+        if self.position.global_step == 0 {
+            self.show_views(&batch)?;
+        }
+        let looks_closer = self.looks_closer();
+        self.stepper.watch = looks_closer;
         let stepped = self
             .stepper
             .step(batch, self.place(), self.position.global_step, forward)?;
+        if looks_closer {
+            self.show_spread(&stepped)?;
+        }
         let p = &mut self.position;
         p.step += 1;
         p.global_step += 1;

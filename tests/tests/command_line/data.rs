@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{World, finish, tiny};
+use crate::support::{World, assert_narrow, finish, tiny};
 
 /// The tiny run without its recipe's data set.
 fn tiny_auto<'a>(run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -126,6 +126,92 @@ fn a_folder_of_ones_own_images() {
             "{arm}"
         );
     }
+}
+
+/// Photographs of three sizes in three classes, no test part, a recipe that asks for more than there is.
+#[test]
+fn photographs_of_any_size_run_the_whole_comparison() {
+    let world = World::new();
+    for (channel, class) in ["heron", "kingfisher", "wren"].iter().enumerate() {
+        let folder = world.path("birds").join(class);
+        fs::create_dir_all(&folder).expect("a folder");
+        for number in 0..40u32 {
+            let (width, height) = [(70, 50), (48, 96), (64, 64)][number as usize % 3];
+            let image = image::RgbImage::from_fn(width, height, |x, y| {
+                let mut pixel = [(x * 3 + y * 5 + number * 11) as u8 / 2; 3];
+                pixel[channel] = 255;
+                image::Rgb(pixel)
+            });
+            let ending = if number % 2 == 0 { "png" } else { "jpg" };
+            let file = folder.join(format!("{number:02}.{ending}"));
+            image.save(file).expect("an image");
+        }
+    }
+    let run = [
+        "run-all",
+        "--run-dir=run",
+        "--recipe=smoke",
+        "--device=cpu",
+        "--dataset=folder",
+        "--data-dir=birds",
+        "--set=model.width=0.125",
+        "--set=supervised.epochs=3",
+        "--set=pretrain.epochs=3",
+        "--set=probe.epochs=10",
+        "--set=head.epochs=2",
+    ];
+    let outcome = world.run(&run);
+    outcome.ok();
+    assert_narrow(&outcome.stderr);
+    let told = outcome.stderr.replace("\n", " ");
+    assert!(told.contains("data.validation 500 → 9"), "{told}");
+    assert!(told.contains("3 sizes, 70×50 to 48×96"), "{told}");
+    assert!(told.contains("24 of its 120 images"), "{told}");
+    let results = world.results("run");
+    let data = &results["dataset"];
+    let classes = serde_json::json!(["heron", "kingfisher", "wren"]);
+    assert_eq!(data["classes"], classes);
+    for (field, expected) in [
+        ("train_images", 87),
+        ("validation_images", 9),
+        ("test_images", 24),
+        ("height", 64),
+        ("width", 64),
+    ] {
+        assert_eq!(data[field], expected, "{field}");
+    }
+    assert!(
+        data["note"]
+            .as_str()
+            .is_some_and(|note| note.contains("64×64") && note.contains("fixed seed")),
+        "{data}"
+    );
+    for arm in ["baseline", "contrastive", "control", "finetuned"] {
+        let confusion = &results["arms"][arm]["test"]["confusion"];
+        assert_eq!(confusion.as_array().map(Vec::len), Some(3), "{arm}");
+    }
+    for report in ["run/report.md", "run/report.html"] {
+        let text = fs::read_to_string(world.path(report)).expect("a report");
+        for word in ["heron", "kingfisher", "wren", "64×64"] {
+            assert!(text.contains(word), "{word} in {report}");
+        }
+    }
+    // The same command goes on with the run, its recipe fitted once more to the same data.
+    let again: Vec<&str> = run.into_iter().chain(["--resume"]).collect();
+    world.run(&again).ok();
+    // And what it learned can be asked.
+    let outcome = world.run(&["predict", "birds/wren/01.jpg", "--run-dir=run", "--json"]);
+    outcome.ok();
+    let answer: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    let ranked = answer["images"][0]["classes"].as_array().expect("classes");
+    assert_eq!(ranked.len(), 3);
+}
+
+#[test]
+fn an_image_size_is_for_image_folders() {
+    let world = World::new();
+    let line = tiny("run-all", "run", &["--set=data.image_size=4"]);
+    world.run(&line).refused(&["data.image_size", "8 to 1024"]);
 }
 
 #[test]

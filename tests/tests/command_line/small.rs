@@ -57,6 +57,11 @@ fn help_names_every_command_and_fits() {
         "eval",
         "report",
         "run-all",
+        "watch",
+        "predict",
+        "embed",
+        "search",
+        "export",
         "bench",
         "doctor",
         "completions",
@@ -68,7 +73,7 @@ fn help_names_every_command_and_fits() {
         );
     }
     assert!(outcome.stdout.contains("130"), "exit codes are documented");
-    for command in ["run-all", "bench", "doctor"] {
+    for command in ["run-all", "predict", "embed", "search", "bench", "doctor"] {
         world.run(&[command, "--help"]).ok();
     }
     world.run(&["--version"]).ok();

@@ -10,7 +10,7 @@ use crate::{
     plan::open_data,
     progress::Screen,
     recipes,
-    text::out,
+    text::{out, wrap},
 };
 
 /// Opens the data set and decodes every image once, finds the first weights, and says what was found.
@@ -23,11 +23,11 @@ pub fn run(flags: &Common) -> Result<()> {
     recipes::apply(&mut recipe, flags)?;
     let recipe = recipes::check(&recipe)?;
     // There is nothing to download for `auto`'s fallback: ask for what it falls back from.
-    let name = match recipe.data.dataset {
-        DatasetName::Auto if flags.data_dir.is_none() => DatasetName::Cifar10,
-        name => name,
-    };
-    let dataset = open_data(flags, name, &screen)?;
+    let mut data = recipe.data.clone();
+    if data.dataset == DatasetName::Auto && flags.data_dir.is_none() {
+        data.dataset = DatasetName::Cifar10;
+    }
+    let dataset = open_data(flags, &data, &screen)?;
     let info = dataset.info();
     out(format!("{}: {}", info.name, info.source))?;
     for (file, sum) in &info.checksums {
@@ -45,6 +45,11 @@ pub fn run(flags: &Common) -> Result<()> {
         info.width,
         info.classes.len()
     ))?;
+    for note in &info.notes {
+        for line in wrap(note, 78) {
+            out(format!("  {line}"))?;
+        }
+    }
     fetch_weights(&recipe, &screen)
 }
 

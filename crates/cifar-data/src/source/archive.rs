@@ -96,6 +96,8 @@ impl ArchiveSource {
                 (name, format!("sha256:{}", checksum::sha256(&self.path)?)),
             ]
             .into(),
+            user_images: false,
+            notes: Vec::new(),
         };
         identity.name(info, None, Box::new(self))
     }

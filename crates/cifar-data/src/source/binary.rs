@@ -138,6 +138,8 @@ impl BinarySource {
             test_len: 0,
             height: SIDE,
             width: SIDE,
+            user_images: false,
+            notes: Vec::new(),
         };
         for (part, len) in [
             (Part::Train, &mut info.train_len),

@@ -75,6 +75,7 @@ impl Identity {
                 "name the folder of that data set, or ask for --dataset folder",
             ));
         }
+        info.user_images = published.is_none();
         info.name = match published {
             Some(published) => {
                 let title = if published == DatasetName::Cifar10 {

@@ -61,7 +61,9 @@ pub fn open(options: &SourceOptions, progress: &mut dyn Progress) -> Result<Data
         progress.event(&ProgressEvent::Trying {
             source: folder.display().to_string(),
         });
-        return Ok(open_path(folder, &Identity::of_user(name), progress)?.into());
+        let identity = Identity::of_user(name);
+        let found = open_path(folder, &identity, options.image_size, progress)?;
+        return sized(found, options.image_size);
     }
     if name == DatasetName::Folder {
         return Err(Error::setting(
@@ -71,7 +73,7 @@ pub fn open(options: &SourceOptions, progress: &mut dyn Progress) -> Result<Data
         ));
     }
     let tried = match open_published(options, progress) {
-        Ok(found) => return Ok(found.into()),
+        Ok(found) => return sized(found, options.image_size),
         Err(tried) => tried,
     };
     if name == DatasetName::Auto {
@@ -98,6 +100,22 @@ pub fn open(options: &SourceOptions, progress: &mut dyn Progress) -> Result<Data
             }
         ),
     })
+}
+
+/// Refuses a size that was asked for where images have another one and are not brought to it.
+fn sized(found: Found, size: Option<usize>) -> Result<Dataset> {
+    match size {
+        Some(size) if (size, size) != (found.info.height, found.info.width) => Err(Error::setting(
+            "image_size",
+            size,
+            format!(
+                "only image folders are resized, and {} has images of {}×{}; leave it out (a network may enlarge them: \
+                     model.upsample)",
+                found.info.name, found.info.height, found.info.width
+            ),
+        )),
+        _ => Ok(found.into()),
+    }
 }
 
 /// The published copies in turn; on failure, why each was skipped.
@@ -141,7 +159,12 @@ fn open_published(
 }
 
 /// Whatever lies at a path the user named.
-fn open_path(path: &Path, identity: &Identity, progress: &mut dyn Progress) -> Result<Found> {
+fn open_path(
+    path: &Path,
+    identity: &Identity,
+    image_size: Option<usize>,
+    progress: &mut dyn Progress,
+) -> Result<Found> {
     if path.is_file() {
         return archive::ArchiveSource::new(path.to_path_buf()).open(identity, progress);
     }
@@ -156,12 +179,12 @@ fn open_path(path: &Path, identity: &Identity, progress: &mut dyn Progress) -> R
         return source.open(identity, progress);
     }
     if let Some(source) = folder::FolderSource::find(path)? {
-        return source.open(identity, progress);
+        return source.open(identity, image_size, progress);
     }
     Err(Error::file(
         path,
         "train-*.parquet and test-*.parquet, or data_batch_1.bin … test_batch.bin, or train.bin and test.bin, or \
-         cifar-10-binary.tar.gz, or train/<class>/* and test/<class>/*",
+         cifar-10-binary.tar.gz, or train/<class>/* and test/<class>/*, or <class>/*",
         "none of them",
         "name a folder that holds one of these layouts",
     ))

@@ -18,6 +18,9 @@ pub struct SourceOptions {
     pub cifar10_dir: Option<PathBuf>,
     /// Stands in for `data_dir` where CIFAR-100 is wanted (`CIFAR100_DIR`).
     pub cifar100_dir: Option<PathBuf>,
+    /// Bring the images of an image folder to this many pixels a side: the largest centred square, resized with antialiasing.
+    /// `None` keeps images that all have one size, and brings others to [`Self::DEFAULT_IMAGE_SIZE`].
+    pub image_size: Option<usize>,
     /// Ask no network (`HF_HUB_OFFLINE`).
     pub offline: bool,
     /// The Hub and its cache.
@@ -38,6 +41,7 @@ impl Default for SourceOptions {
             data_dir: None,
             cifar10_dir: None,
             cifar100_dir: None,
+            image_size: None,
             offline: false,
             hub: Hub::default(),
             pin: None,
@@ -48,6 +52,10 @@ impl Default for SourceOptions {
 }
 
 impl SourceOptions {
+    /// Pixels a side that photographs of several sizes are brought to where nothing else is said: small enough to train on a CPU,
+    /// large enough to see what they show.
+    pub const DEFAULT_IMAGE_SIZE: usize = 64;
+
     /// The defaults, changed by `CIFAR10_DIR`, `CIFAR100_DIR`, `HF_HOME` (else `XDG_CACHE_HOME`, followed by `huggingface`),
     /// `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`, and `CIFAR10_ARCHIVE_URL` / `CIFAR100_ARCHIVE_URL`
     /// (another address for the same pinned archive).

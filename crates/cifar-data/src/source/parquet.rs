@@ -135,6 +135,8 @@ impl ParquetSource {
             test_len,
             height,
             width,
+            user_images: false,
+            notes: Vec::new(),
         };
         identity.name(info, Some(format), Box::new(self))
     }
@@ -172,6 +174,7 @@ impl Source for ParquetSource {
         decode_all(
             images.len(),
             labels,
+            None,
             |row| Ok(images[row].data()),
             |row, found| {
                 let file = ends.partition_point(|&end| end <= row).min(files.len() - 1);

@@ -80,6 +80,8 @@ pub(crate) fn open(options: &SyntheticOptions) -> Result<Found> {
             test_len: options.test,
             height: SIDE,
             width: SIDE,
+            user_images: false,
+            notes: Vec::new(),
         },
         source: Box::new(Synthetic(*options)),
     })

@@ -222,25 +222,128 @@ fn image_folders_of_any_class_count_and_size() {
     assert_eq!(dataset.test().unwrap(), images.subset(&[3]));
     let sum = dataset.info().checksums["train/*"].clone();
 
-    // A file that changes changes the checksum; one of another size is refused by name.
-    let small = Images {
-        height: 8,
-        width: 8,
-        pixels: vec![7; 192],
+    // A file that changes changes the checksum; images of several sizes are brought to one, and that is said.
+    let large = Images {
+        height: 90,
+        width: 60,
+        pixels: vec![7; 90 * 60 * 3],
         labels: vec![0],
     };
     fs::write(
         root.path().join("train/yak/1.png"),
-        encode(&small, 0, ImageFormat::Png),
+        encode(&large, 0, ImageFormat::Png),
     )
     .unwrap();
+    assert!(dataset.info().notes.is_empty(), "one size is kept");
     let dataset = open_folder(DatasetName::Folder, root.path()).unwrap();
     assert_ne!(dataset.info().checksums["train/*"], sum);
-    let message = dataset.train().unwrap_err().to_string();
+    assert_eq!((dataset.info().height, dataset.info().width), (64, 64));
+    let note = &dataset.info().notes[0];
     assert!(
-        message.contains("1.png") && message.contains("8×8 pixels where the first image has 32×32"),
+        note.contains("2 sizes, 32×32 to 60×90") && note.contains("64×64"),
+        "{note}"
+    );
+    let train = dataset.train().unwrap();
+    assert_eq!((train.height, train.width, train.len()), (64, 64, 3));
+    assert_eq!(train.image(2), vec![7; 64 * 64 * 3]);
+
+    // A size that is asked for is what images get, large or small.
+    let mut options = sealed(DatasetName::Folder, root.path());
+    options.data_dir = Some(root.path().to_path_buf());
+    options.image_size = Some(16);
+    let dataset = cifar_data::open(&options, &mut ()).unwrap();
+    assert_eq!(dataset.test().unwrap().height, 16);
+}
+
+#[test]
+fn a_folder_without_a_test_part_gets_one_for_ever() {
+    let root = tempdir().unwrap();
+    let images = tell_tale(30, 2, 0);
+    for layout in ["train/", ""] {
+        let home = root.path().join(format!("as{layout}"));
+        for index in 0..30 {
+            let class = ["owl", "yak", "yak"][index % 3];
+            let path = home.join(format!("{layout}{class}/{index:02}.png"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, encode(&images, index, ImageFormat::Png)).unwrap();
+        }
+        let dataset = open_folder(DatasetName::Folder, &home).unwrap();
+        let (train, test) = (dataset.train().unwrap(), dataset.test().unwrap());
+        assert_eq!((train.len(), test.len()), (24, 6));
+        let yaks = test.labels.iter().filter(|&&label| label == 1).count();
+        assert_eq!(yaks, 4, "a fifth of each class");
+        assert!((0..6).all(|t| (0..24).all(|i| test.image(t) != train.image(i))));
+        assert!(dataset.info().notes[0].contains("6 of its 30 images"));
+        let again = open_folder(DatasetName::Folder, &home).unwrap();
+        assert_eq!(again.test().unwrap(), test);
+        assert_eq!(dataset.info(), again.info());
+    }
+    let lonely = root.path().join("lonely/owl/1.png");
+    fs::create_dir_all(lonely.parent().unwrap()).unwrap();
+    fs::write(lonely, encode(&images, 0, ImageFormat::Png)).unwrap();
+    let message = open_folder(DatasetName::Folder, &root.path().join("lonely"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("owl") && message.contains("at least 2"),
         "{message}"
     );
+}
+
+#[test]
+fn only_image_folders_are_resized() {
+    let root = tempdir().unwrap();
+    parquet_folder(root.path(), ImageFormat::Png);
+    let mut options = sealed(DatasetName::Cifar10, root.path());
+    options.data_dir = Some(root.path().to_path_buf());
+    options.image_size = Some(48);
+    let message = cifar_data::open(&options, &mut ()).unwrap_err().to_string();
+    assert!(
+        message.contains("image_size = 48") && message.contains("32×32"),
+        "{message}"
+    );
+    options.image_size = Some(32);
+    cifar_data::open(&options, &mut ()).unwrap();
+}
+
+#[test]
+fn photographs_of_any_size_are_brought_to_one() {
+    let root = tempdir().unwrap();
+    let images = tell_tale(1, 1, 0);
+    let (same, wide) = (root.path().join("b.PNG"), root.path().join("deep/a.jpeg"));
+    fs::create_dir_all(wide.parent().unwrap()).unwrap();
+    fs::write(&same, encode(&images, 0, ImageFormat::Png)).unwrap();
+    let photo = Images {
+        height: 40,
+        width: 200,
+        pixels: vec![120; 40 * 200 * 3],
+        labels: vec![0],
+    };
+    fs::write(&wide, encode(&photo, 0, ImageFormat::Jpeg)).unwrap();
+    fs::write(root.path().join("notes.txt"), "no photograph").unwrap();
+    let found = cifar_data::find_photographs(root.path()).unwrap();
+    assert_eq!(found, [same.clone(), wide]);
+    let read = cifar_data::read_photographs(&found, 32, 32).unwrap();
+    assert_eq!(
+        read.image(0),
+        images.image(0),
+        "its own size: its own pixels"
+    );
+    assert!(
+        read.image(1)
+            .iter()
+            .all(|value| (117..=123).contains(value))
+    );
+    fs::write(&same, "no image").unwrap();
+    let message = cifar_data::read_photographs(&found, 32, 32)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("b.PNG") && message.contains("PNG or JPEG"),
+        "{message}"
+    );
+    let empty = tempdir().unwrap();
+    assert!(cifar_data::find_photographs(empty.path()).is_err());
 }
 
 #[test]

@@ -65,6 +65,14 @@ impl Recipe {
                 "use at least 1, or leave it out to test on all images",
             )?;
         }
+        if let Some(side) = self.data.image_size {
+            require(
+                "data.image_size",
+                side,
+                (8..=1024).contains(&side),
+                "use 8 to 1024 pixels, or leave it out",
+            )?;
+        }
         require(
             "data.prefetch",
             self.data.prefetch,

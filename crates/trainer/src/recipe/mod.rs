@@ -98,6 +98,10 @@ impl Default for Recipe {
 pub struct Data {
     /// The data set: `auto`, `cifar10`, `cifar100`, `synthetic`, …
     pub dataset: DatasetName,
+    /// Bring the photographs of an image folder to this many pixels a side (largest centred square, antialiased). Left out, images that
+    /// all have one size keep it, and others are brought to 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
     /// How many training images are set aside, per class in equal parts, for everything that chooses.
     pub validation: usize,
     /// Train on at most this many images (after the validation split), per class in equal parts.
@@ -116,6 +120,7 @@ impl Default for Data {
     fn default() -> Self {
         Self {
             dataset: DatasetName::Auto,
+            image_size: None,
             validation: 2000,
             train_limit: None,
             test_limit: None,

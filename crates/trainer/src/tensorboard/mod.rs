@@ -1,14 +1,23 @@
-//! TensorBoard's event files: scalars only, written by hand.
+//! TensorBoard's event files, written by hand: scalars, histograms and images.
 //!
 //! A file is a sequence of records, `u64 length, u32 crc(length), bytes, u32 crc(bytes)`, little-endian; crc is the masked
 //! CRC-32C. The bytes are a protobuf `Event { wall_time: 1 f64, step: 2 i64, file_version: 3 string, summary: 5 }`
-//! with `Summary { value: 1 { tag: 1 string, simple_value: 2 f32 } }`.
+//! with `Summary { value: 1 { tag: 1 string, simple_value: 2 f32 | image: 4 | histo: 5 } }`,
+//! `Image { height: 1, width: 2, colorspace: 3, encoded_image_string: 4 }` and `HistogramProto { min: 1, max: 2, num: 3, sum: 4,
+//! sum_squares: 5 f64; bucket_limit: 6, bucket: 7 packed f64 }`. The embedding projector reads files beside it ([`projector`]).
 
+mod histogram;
+pub(crate) mod projector;
+mod wire;
+
+pub use histogram::Histogram;
+
+use self::wire::{double, doubles, field, int, masked_crc, varint};
 use crate::Result;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Writes scalars as TensorBoard events.
+/// Writes TensorBoard events.
 #[derive(Debug)]
 pub struct TensorBoard<W> {
     out: W,
@@ -44,6 +53,48 @@ impl<W: Write> TensorBoard<W> {
         self.record(step, event)
     }
 
+    /// Writes a histogram of one step.
+    pub fn histogram(&mut self, step: usize, tag: &str, histogram: &Histogram) -> Result<()> {
+        let mut body = Vec::new();
+        double(&mut body, 1, histogram.min);
+        double(&mut body, 2, histogram.max);
+        double(&mut body, 3, histogram.count as f64);
+        double(&mut body, 4, histogram.sum);
+        double(&mut body, 5, histogram.sum_of_squares);
+        let buckets = histogram.buckets();
+        doubles(&mut body, 6, buckets.iter().map(|(limit, _)| *limit));
+        doubles(&mut body, 7, buckets.iter().map(|(_, count)| *count as f64));
+        self.value(step, tag, 5, &body)
+    }
+
+    /// Writes an image of one step, as PNG bytes.
+    pub fn image(
+        &mut self,
+        step: usize,
+        tag: &str,
+        (height, width): (usize, usize),
+        png: &[u8],
+    ) -> Result<()> {
+        let mut body = Vec::new();
+        int(&mut body, 1, height as u64);
+        int(&mut body, 2, width as u64);
+        int(&mut body, 3, 3); // RGB
+        field(&mut body, 4, png);
+        self.value(step, tag, 4, &body)
+    }
+
+    /// A summary with one value, a message in the field `number`.
+    fn value(&mut self, step: usize, tag: &str, number: u8, body: &[u8]) -> Result<()> {
+        let mut value = Vec::new();
+        field(&mut value, 1, tag.as_bytes());
+        field(&mut value, number, body);
+        let mut summary = Vec::new();
+        field(&mut summary, 1, &value);
+        let mut event = Vec::new();
+        field(&mut event, 5, &summary);
+        self.record(step, event)
+    }
+
     /// The file itself.
     pub fn get_mut(&mut self) -> &mut W {
         &mut self.out
@@ -68,60 +119,9 @@ impl<W: Write> TensorBoard<W> {
     }
 }
 
-/// A length-delimited protobuf field.
-fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-    out.push(number << 3 | 2);
-    varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn masked_crc(bytes: &[u8]) -> u32 {
-    crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
-}
-
-/// CRC-32C (Castagnoli), bit by bit from a table made at compile time.
-fn crc32c(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut i = 0;
-        while i < 256 {
-            let mut crc = i as u32;
-            let mut bit = 0;
-            while bit < 8 {
-                crc = if crc & 1 == 1 {
-                    crc >> 1 ^ 0x82f6_3b78
-                } else {
-                    crc >> 1
-                };
-                bit += 1;
-            }
-            table[i] = crc;
-            i += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(!0, |crc, byte| {
-        crc >> 8 ^ TABLE[(crc as u8 ^ byte) as usize]
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_checksum_is_castagnolis() {
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
-    }
 
     /// Reads records back, checking lengths and checksums.
     fn records(mut bytes: &[u8]) -> Vec<Vec<u8>> {

@@ -1,246 +1,24 @@
-//! What a run shows while it goes on: bars on a terminal, a line every so often elsewhere.
-//!
-//! Everything goes to stderr and fits 80 columns. Lines that stay (an epoch, a finished stage, a
-//! warning) are the same in both; only what moves differs.
+//! The words of progress: which stage of how many, how far it is, how long it takes. Nothing here is wider than 80 columns.
 
-use std::{
-    cmp::Ordering,
-    collections::BTreeMap,
-    io::{self, IsTerminal},
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{cmp::Ordering, collections::BTreeMap, time::Duration};
 
-use cifar_data::ProgressEvent;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use trainer::{Event, StageId, StepEvent};
 
-use crate::text::{self, bytes, duration};
-
-const WIDTH: usize = 80;
-/// How often a line appears where there is no terminal.
-const EVERY: Duration = Duration::from_secs(10);
-
-/// All bars of the process: a terminal is one for everybody.
-static BARS: LazyLock<MultiProgress> =
-    LazyLock::new(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
-
-/// Runs `write` with the bars out of the way.
-pub fn above_bars<R>(write: impl FnOnce() -> R) -> R {
-    BARS.suspend(write)
-}
-
-/// Where progress is shown. Clones show in the same place.
-#[derive(Clone)]
-pub struct Screen(Arc<Mutex<State>>);
-
-struct State {
-    terminal: bool,
-    /// The bar of what is going on now, and what it counts.
-    bar: Option<(String, ProgressBar)>,
-    last_line: Option<Instant>,
-    course: Course,
-}
+use super::WIDTH;
+use crate::text::{self, duration};
 
 /// Which stages there are, and how long those not begun will take.
 #[derive(Default)]
-struct Course {
-    stages: Vec<StageId>,
-    seconds: BTreeMap<StageId, f64>,
+pub(super) struct Course {
+    pub(super) stages: Vec<StageId>,
+    pub(super) seconds: BTreeMap<StageId, f64>,
     /// What the last closer look at contrastive embeddings found, and in which stage.
-    look: Option<(StageId, f64, f64)>,
-}
-
-impl Screen {
-    /// Bars if stderr is a terminal that can move its cursor, else lines.
-    pub fn stderr() -> Self {
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Self::new(io::stderr().is_terminal() && !dumb)
-    }
-
-    fn new(terminal: bool) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            terminal,
-            bar: None,
-            last_line: None,
-            course: Course::default(),
-        })))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells the screen what is coming, for `[2/7]` and for the time left in all.
-    pub fn expect(&self, stages: Vec<StageId>, seconds: BTreeMap<StageId, f64>) {
-        self.state().course = Course {
-            stages,
-            seconds,
-            look: None,
-        };
-    }
-
-    /// A line that stays.
-    pub fn note(&self, text: impl AsRef<str>) {
-        above_bars(|| text::note(text));
-    }
-
-    /// Takes the bar away; what was noted stays.
-    pub fn clear(&self) {
-        self.state().clear();
-    }
-
-    /// Shows what training reports.
-    pub fn event(&self, event: &Event) {
-        let mut state = self.state();
-        match event {
-            Event::Step(step) => {
-                let done = step.global_step as u64;
-                let total = (step.epochs * step.steps_per_epoch) as u64;
-                state.course.look_at(step);
-                let line = state.course.step_line(step);
-                let message = state.course.step_message(step);
-                let title = format!(
-                    "{} {}/{}",
-                    state.course.title(step.stage),
-                    step.epoch + 1,
-                    step.epochs
-                );
-                state.moving(
-                    &step.stage.to_string(),
-                    &title,
-                    done,
-                    total,
-                    &message,
-                    || line,
-                );
-            }
-            Event::Progress {
-                stage,
-                what,
-                done,
-                total,
-            } => {
-                let title = state.course.title(*stage);
-                let line = format!("{title} {what} {}", percent(*done as u64, *total as u64));
-                let key = format!("{stage} {what}");
-                state.moving(&key, &title, *done as u64, *total as u64, what, || line);
-            }
-            Event::Download {
-                file,
-                received,
-                total,
-            } => {
-                if *received == 0 {
-                    let size = bytes(*total);
-                    self.line(&mut state, format!("weights: downloading {file} ({size})"));
-                }
-                state.download("weights", file, *received, *total);
-            }
-            other => {
-                if matches!(other, Event::StageFinished { .. } | Event::Stopped { .. }) {
-                    state.clear();
-                }
-                for line in state.course.lines(other) {
-                    above_bars(|| text::note(line));
-                }
-            }
-        }
-    }
-
-    /// Shows what a data source reports.
-    pub fn data_event(&self, event: &ProgressEvent) {
-        let mut state = self.state();
-        match event {
-            ProgressEvent::Trying { source } => {
-                self.line(&mut state, format!("data: trying {source}"))
-            }
-            ProgressEvent::Skipped { source, reason } => {
-                for line in text::wrap(&format!("data: no {source} ({reason})"), WIDTH) {
-                    self.line(&mut state, line);
-                }
-            }
-            ProgressEvent::Download {
-                file,
-                received,
-                total,
-            } => state.download("data", file, *received, *total),
-            ProgressEvent::Checking { file } => {
-                self.line(&mut state, format!("data: checking {file}"))
-            }
-            _ => {}
-        }
-    }
-
-    fn line(&self, state: &mut State, line: String) {
-        state.clear();
-        above_bars(|| text::note(text::cut(&line, WIDTH)));
-    }
-}
-
-impl State {
-    fn clear(&mut self) {
-        if let Some((_, bar)) = self.bar.take() {
-            bar.finish_and_clear();
-            BARS.remove(&bar);
-        }
-        self.last_line = None;
-    }
-
-    /// Bytes that arrive.
-    fn download(&mut self, what: &str, file: &str, received: u64, total: u64) {
-        let of = match total {
-            0 => String::new(),
-            total => format!(" of {}", bytes(total)),
-        };
-        let message = format!("{}{of}", bytes(received));
-        let line = format!("{what}: {file}: {message}");
-        let title = text::cut(file, 30);
-        self.moving(file, &title, received, total, &message, || line);
-    }
-
-    /// Something that counts up: a bar, or a line if the last one is long enough ago.
-    fn moving(
-        &mut self,
-        key: &str,
-        title: &str,
-        done: u64,
-        total: u64,
-        message: &str,
-        line: impl FnOnce() -> String,
-    ) {
-        if !self.terminal {
-            let now = Instant::now();
-            let begun = *self.last_line.get_or_insert(now);
-            if now.duration_since(begun) >= EVERY {
-                self.last_line = Some(now);
-                text::note(text::cut(&line(), WIDTH));
-            }
-            return;
-        }
-        if self.bar.as_ref().is_none_or(|(current, _)| current != key) {
-            self.clear();
-            let bar = BARS.add(ProgressBar::new(total).with_style(style()));
-            self.bar = Some((key.to_owned(), bar));
-        }
-        if let Some((_, bar)) = &self.bar {
-            bar.set_length(total);
-            bar.set_prefix(title.to_owned());
-            bar.set_message(message.to_owned());
-            bar.set_position(done);
-        }
-    }
-}
-
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix} {wide_bar} {msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
+    pub(super) look: Option<(StageId, f64, f64)>,
 }
 
 impl Course {
     /// `[2/7] contrastive/pretrain`.
-    fn title(&self, stage: StageId) -> String {
+    pub(super) fn title(&self, stage: StageId) -> String {
         match self.stages.iter().position(|other| *other == stage) {
             Some(index) => format!("[{}/{}] {stage}", index + 1, self.stages.len()),
             None => stage.to_string(),
@@ -248,7 +26,7 @@ impl Course {
     }
 
     /// Time left in all: this stage's, and what was estimated for the stages after it.
-    fn left(&self, step: &StepEvent) -> Option<Duration> {
+    pub(super) fn left(&self, step: &StepEvent) -> Option<Duration> {
         let index = self.stages.iter().position(|other| *other == step.stage)?;
         let later: Option<f64> = self.stages[index + 1..]
             .iter()
@@ -259,14 +37,14 @@ impl Course {
     }
 
     /// Keeps what steps tell now and then.
-    fn look_at(&mut self, step: &StepEvent) {
+    pub(super) fn look_at(&mut self, step: &StepEvent) {
         if let (Some(top1), Some(rank)) = (step.contrastive_top1, step.effective_rank) {
             self.look = Some((step.stage, top1, rank));
         }
     }
 
     /// The contrastive task's top-1 and the embeddings' effective rank, as last seen in a stage.
-    fn looked(&self, stage: StageId) -> Option<(String, String)> {
+    pub(super) fn looked(&self, stage: StageId) -> Option<(String, String)> {
         let (_, top1, rank) = self.look.filter(|(seen, ..)| *seen == stage)?;
         Some((
             format!("top-1 {:.0}%", 100.0 * top1),
@@ -274,7 +52,7 @@ impl Course {
         ))
     }
 
-    fn step_message(&self, step: &StepEvent) -> String {
+    pub(super) fn step_message(&self, step: &StepEvent) -> String {
         let rate = format!("{:.0} img/s", step.images_per_second);
         let left = self.left(step).unwrap_or(step.left);
         let top1 = self.looked(step.stage);
@@ -287,7 +65,7 @@ impl Course {
     }
 
     /// The line without a terminal; its last parts go first where it would not fit.
-    fn step_line(&self, step: &StepEvent) -> String {
+    pub(super) fn step_line(&self, step: &StepEvent) -> String {
         let total = (step.epochs * step.steps_per_epoch) as u64;
         let mut parts = vec![
             self.title(step.stage),
@@ -322,7 +100,7 @@ impl Course {
     }
 
     /// The lines of an event that stay.
-    fn lines(&self, event: &Event) -> Vec<String> {
+    pub(super) fn lines(&self, event: &Event) -> Vec<String> {
         let one = |line: String| vec![text::cut(&line, WIDTH)];
         match event {
             Event::StageStarted {
@@ -397,7 +175,7 @@ impl Course {
 }
 
 /// Four digits or so, however large or small.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value != 0.0 && value.is_finite() && !(1e-3..1e4).contains(&value.abs()) {
         format!("{value:.1e}")
     } else {
@@ -405,7 +183,7 @@ fn number(value: f64) -> String {
     }
 }
 
-fn percent(done: u64, total: u64) -> String {
+pub(super) fn percent(done: u64, total: u64) -> String {
     format!(
         "{}%",
         done.saturating_mul(100).checked_div(total).unwrap_or(0)
