@@ -29,6 +29,24 @@ pub struct ClassificationMetrics {
     /// Mean negative log-likelihood of the true class, in nats.
     #[serde(with = "crate::number")]
     pub nll: f64,
+    /// The reliability diagram behind `ece`: confidence against accuracy, the bins that hold images, in rising order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reliability: Vec<ReliabilityBin>,
+}
+
+/// A bar of the reliability diagram: the images whose highest softmax probability lies in (`low`, `high`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReliabilityBin {
+    /// Lower end of the bin, 0 to 1.
+    pub low: f64,
+    /// Upper end of the bin, 0 to 1.
+    pub high: f64,
+    /// Images in it.
+    pub images: u64,
+    /// Their mean confidence, 0 to 1.
+    pub confidence: f64,
+    /// The share of them that was right, 0 to 1.
+    pub accuracy: f64,
 }
 
 /// Accuracy, confusion, calibration and likelihood of predictions.
@@ -87,6 +105,18 @@ pub fn classification(predictions: &Predictions) -> Result<ClassificationMetrics
             .sum::<f64>()
             / images,
         nll: nll / images,
+        reliability: bins
+            .iter()
+            .enumerate()
+            .filter(|(_, (images, ..))| *images > 0)
+            .map(|(bin, &(images, right, confidence))| ReliabilityBin {
+                low: bin as f64 / BINS as f64,
+                high: (bin + 1) as f64 / BINS as f64,
+                images,
+                confidence: confidence / images as f64,
+                accuracy: right as f64 / images as f64,
+            })
+            .collect(),
     })
 }
 
@@ -162,6 +192,20 @@ mod tests {
             "{}",
             metrics.ece
         );
+        // The reliability diagram is those bins, and its bars add up to the error.
+        let bars: Vec<_> = metrics
+            .reliability
+            .iter()
+            .map(|bin| (bin.images, bin.accuracy))
+            .collect();
+        assert_eq!(bars, [(1, 1.0), (2, 0.5), (1, 0.0)]);
+        for bin in &metrics.reliability {
+            assert!(bin.low < bin.confidence + 1e-7 && bin.confidence <= bin.high + 1e-7);
+        }
+        let from_bars: f64 = (metrics.reliability.iter())
+            .map(|bin| bin.images as f64 * (bin.accuracy - bin.confidence).abs() / 4.0)
+            .sum();
+        assert!((from_bars - metrics.ece).abs() < 1e-12);
         let nll = -(0.8f64.ln() + 0.2f64.ln() + 0.7f64.ln() - 60.0) / 4.0;
         assert!((metrics.nll - nll).abs() < 1e-6, "{}", metrics.nll);
     }

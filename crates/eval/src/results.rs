@@ -13,7 +13,9 @@ use crate::atomic::write_atomically;
 use crate::classification::ClassificationMetrics;
 use crate::comparison::Comparison;
 use crate::error::{Error, Result};
+use crate::findings::{BudgetRecord, CorruptionRecord, DuplicatesRecord, ProbeRecord};
 use crate::json::to_json;
+use crate::seeds::SeedsSummary;
 
 /// Name and version of the layout of `results.json`. The number grows when an old reader would misread a new file.
 pub const SCHEMA: &str = "contrastive-results/1";
@@ -47,6 +49,12 @@ pub struct Results {
     /// Differences between arms with their intervals, by name (`contrastive-baseline`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub comparisons: BTreeMap<String, Comparison>,
+    /// What the arms were meant to cost, as planned before step 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetRecord>,
+    /// What several seeds found together, where the run is the first of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<SeedsSummary>,
     /// What a reader must know before the figures: arms that differ in augmentation, stages that were cut short, …
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -116,6 +124,15 @@ pub struct ArmResult {
     pub headline: String,
     /// Every head of this arm on the test split, by name (`linear`, `mlp`).
     pub heads: BTreeMap<String, ClassificationMetrics>,
+    /// Linear probes at the optimum of their loss, by name: `lbfgs` (all labels), `lbfgs_1pct`, `lbfgs_10pct`, `lbfgs_noise`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probes: BTreeMap<String, ProbeRecord>,
+    /// The headline head under common corruptions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corruption: Option<CorruptionRecord>,
+    /// The headline head without the test images that repeat a training image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicates: Option<DuplicatesRecord>,
     /// What it cost.
     pub train: TrainRecord,
 }
@@ -307,6 +324,9 @@ impl ArmResult {
             },
             headline: headline.to_owned(),
             heads,
+            probes: BTreeMap::new(),
+            corruption: None,
+            duplicates: None,
             train,
         })
     }
@@ -330,6 +350,8 @@ impl Results {
             command: command.to_owned(),
             arms: BTreeMap::new(),
             comparisons: BTreeMap::new(),
+            budget: None,
+            seeds: None,
             notes: Vec::new(),
         }
     }

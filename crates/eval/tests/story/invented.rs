@@ -82,6 +82,7 @@ fn metrics(labels: &[u32], predicted: &[u32]) -> ClassificationMetrics {
         ece: 0.11 * (1.0 - top1),
         nll: 2.6 * (1.0 - top1),
         confusion,
+        reliability: Vec::new(),
     }
 }
 
