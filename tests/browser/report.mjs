@@ -111,10 +111,11 @@ async function cardSays(page, image) {
     const expected = numbers(arm.neighbours).slice(image * arm.each, (image + 1) * arm.each).map(other => data.classes[labels[other]]);
     assert.deepEqual(await rows.nth(i).locator("li .unseen").allTextContents(), expected);
   }
-  // The photograph is there, not an empty canvas.
-  const drawn = await page.locator("#card .card-head canvas").evaluate(canvas =>
-    canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((value, i) => i % 4 === 3 && value === 255));
-  assert.ok(drawn, "the card's photograph is empty");
+  // The photograph comes, and is no empty canvas.
+  await page.waitForFunction(() => {
+    const canvas = document.querySelector("#card .card-head canvas");
+    return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.every((value, i) => i % 4 !== 3 || value === 255);
+  }, undefined, { timeout: 5000 });
 }
 
 async function desktop() {

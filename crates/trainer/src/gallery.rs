@@ -140,8 +140,7 @@ impl Experiment {
                 points: map.points,
                 explained: Some(map.explained),
             });
-            let every = features.len().div_ceil(TSNE).max(1);
-            chosen = (0..features.len() as u32).step_by(every).collect();
+            chosen = eval::scattered(features.len(), TSNE);
             tsne.push(EmbeddingMap {
                 arm: name,
                 points: eval::tsne2(&some(&features, &chosen)?, TsneConfig::default())?,

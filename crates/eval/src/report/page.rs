@@ -16,6 +16,7 @@ use super::sprite::Sprite;
 use super::story;
 use super::svg::Figure;
 use super::tables::{self, Table};
+use super::tables_of_findings;
 use crate::error::{Error, Result};
 
 /// `report.html`.
@@ -50,6 +51,8 @@ pub(crate) struct Page {
     arms_table: Table,
     heads_table: Option<Table>,
     embeddings_table: Option<Table>,
+    seeds_table: Option<Table>,
+    findings_table: Option<Table>,
     budget_table: Table,
     classes_table: Option<Table>,
     errors_table: Option<Table>,
@@ -177,6 +180,8 @@ impl Page {
             arms_table: tables::arms(results),
             heads_table: tables::heads(results),
             embeddings_table: tables::embeddings(results),
+            seeds_table: tables_of_findings::seeds(results),
+            findings_table: tables_of_findings::findings(results),
             budget_table: tables::budget(results),
             classes_table: tables::classes(results),
             errors_table: tables::errors(results),
@@ -191,7 +196,10 @@ impl Page {
             confused: exhibits.confused,
             hardest: exhibits.hardest,
             retrieval: exhibits.retrieval,
-            reliability: exhibits.reliability,
+            reliability: arms
+                .iter()
+                .filter_map(|(name, arm)| figures::reliability(name, arm, &data))
+                .collect(),
             photos: input
                 .samples
                 .iter()
@@ -304,13 +312,12 @@ impl Photo {
     }
 }
 
-/// Figures made from all test images: photographs of the two arms that the report is about, reliability of every arm.
+/// Figures made from all test images: photographs, for the two arms that the report is about.
 #[derive(Default)]
 struct Exhibits {
     confused: Vec<Figure>,
     hardest: Vec<Figure>,
     retrieval: Vec<Figure>,
-    reliability: Vec<Figure>,
 }
 
 impl Exhibits {
@@ -324,9 +331,6 @@ impl Exhibits {
         let about =
             story::main_pair(results).map_or_else(Vec::new, |(arm, other)| vec![other, arm]);
         for arm in &gallery.arms {
-            exhibits
-                .reliability
-                .extend(figures::reliability(arm, gallery, &data));
             if !about.is_empty() && !about.contains(&arm.arm.as_str()) {
                 continue;
             }

@@ -25,7 +25,7 @@ pub(crate) struct Row {
 }
 
 impl Table {
-    fn new(caption: String, head: &[&str], numbers: usize) -> Self {
+    pub(super) fn new(caption: String, head: &[&str], numbers: usize) -> Self {
         Table {
             caption,
             head: head.iter().map(|cell| (*cell).to_owned()).collect(),
@@ -34,7 +34,7 @@ impl Table {
         }
     }
 
-    fn push(&mut self, cells: Vec<String>, strong: bool) {
+    pub(super) fn push(&mut self, cells: Vec<String>, strong: bool) {
         self.rows.push(Row { cells, strong });
     }
 }

@@ -1,6 +1,9 @@
 // The card of one test image: photograph, label, every arm's answer, nearest neighbours in every space.
 
-const sprite = document.getElementById("sprite");
+// The photographs are decoded when the page is there: a page opens faster without them.
+const photographs = document.getElementById("sprite");
+const sprite = photographs ? new Image() : null;
+if (sprite) addEventListener("load", () => setTimeout(() => { sprite.src = photographs.textContent; }, 0), { once: true });
 
 /** A photograph cut out of the sprite. */
 function photograph(tile, image, side, label) {
@@ -9,7 +12,7 @@ function photograph(tile, image, side, label) {
   canvas.style.height = side * tile.height / tile.width + "px";
   const x = image % tile.columns * tile.step_x, y = Math.floor(image / tile.columns) * tile.step_y;
   const draw = () => canvas.getContext("2d").drawImage(sprite, x, y, tile.width, tile.height, 0, 0, tile.width, tile.height);
-  if (sprite.complete) draw();
+  if (sprite.naturalWidth > 0) draw();
   else sprite.addEventListener("load", draw, { once: true });
   return canvas;
 }

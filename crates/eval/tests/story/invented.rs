@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use eval::{
     ARMS, ArmResult, ClassificationMetrics, CurvePoint, DatasetRecord, EmbeddingMap, EmbeddingMaps,
-    EmbeddingMetrics, Environment, Gallery, GalleryArm, Pictures, ReportInput, Results,
-    SamplePhoto, SamplePrediction, SnapshotFrame, Snapshots, StageCurve, StageRecord, TrainRecord,
+    EmbeddingMetrics, Environment, Gallery, GalleryArm, Pictures, ReliabilityBin, ReportInput,
+    Results, SamplePhoto, SamplePrediction, SnapshotFrame, Snapshots, StageCurve, StageRecord,
+    TrainRecord,
 };
 
 const CLASSES: [&str; 10] = [
@@ -82,7 +83,15 @@ fn metrics(labels: &[u32], predicted: &[u32]) -> ClassificationMetrics {
         ece: 0.11 * (1.0 - top1),
         nll: 2.6 * (1.0 - top1),
         confusion,
-        reliability: Vec::new(),
+        reliability: (6..15)
+            .map(|bin| ReliabilityBin {
+                low: f64::from(bin) / 15.0,
+                high: f64::from(bin + 1) / 15.0,
+                images: labels.len() as u64 / 9,
+                confidence: (f64::from(bin) + 0.6) / 15.0,
+                accuracy: top1 + (f64::from(bin) - 10.0) / 40.0,
+            })
+            .collect(),
     }
 }
 

@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use crate::invented;
-use eval::{ReportInput, summary_table, write_report};
+use eval::{
+    CorruptionRecord, DuplicatesRecord, ProbeRecord, ReportInput, SeedsComparison, SeedsSummary,
+    Spread, Verdict, summary_table, write_report,
+};
+use std::collections::BTreeMap;
 
 struct Written {
     html: String,
@@ -210,6 +214,100 @@ fn two_thousand_photographs_stay_below_ten_megabytes() {
 }
 
 #[test]
+fn several_seeds_change_the_answer_and_five_may_give_a_verdict() {
+    let mut input = invented::input(2);
+    let single = write(&input).html;
+    assert!(
+        single.contains("one seed gives no verdict")
+            && !single.contains("over seeds and test images")
+    );
+    let spread = |mean: f64, seeds: usize| {
+        Spread::of(
+            (0..seeds)
+                .map(|seed| mean + 0.004 * (seed as f64 - 1.0))
+                .collect(),
+        )
+    };
+    for (seeds, verdict, said) in [
+        (
+            3,
+            Verdict::TooFewSeeds,
+            "fewer than 5 seeds give no verdict",
+        ),
+        (5, Verdict::Better, "the contrastive arm is better here"),
+        (5, Verdict::Undecided, "which of them is better stays open"),
+    ] {
+        let top1 = |mean| BTreeMap::from([("top1".to_owned(), spread(mean, seeds))]);
+        let paired = SeedsComparison {
+            difference: spread(0.0472, seeds),
+            low: 0.0131,
+            high: 0.0817,
+            images: 2000,
+            resamples: 2000,
+            verdict,
+        };
+        input.results.seeds = Some(SeedsSummary {
+            seeds: (0..seeds as u64).collect(),
+            arms: BTreeMap::from([
+                ("baseline".to_owned(), top1(0.52)),
+                ("contrastive".to_owned(), top1(0.56)),
+            ]),
+            comparisons: BTreeMap::from([("contrastive-baseline".to_owned(), paired)]),
+        });
+        let written = write(&input);
+        for text in [&written.html, &written.markdown] {
+            assert!(text.contains(said), "{said}");
+            assert!(
+                text.contains(&format!("over {seeds} seeds")) && text.contains("+1.31 to +8.17")
+            );
+            assert!(!text.contains("one seed gives no verdict"));
+        }
+        if seeds == 3 {
+            // 0.516, 0.52, 0.524
+            assert!(written.html.contains("52.00\u{a0}% ± 0.40"));
+        }
+    }
+}
+
+#[test]
+fn what_was_measured_beyond_the_headline_has_a_table() {
+    let mut input = invented::input(2);
+    assert!(!write(&input).html.contains("Beyond the headline"));
+    let arm = input.results.arms.get_mut("contrastive").unwrap();
+    let probe = ProbeRecord {
+        top1: 0.4321,
+        ..ProbeRecord::default()
+    };
+    arm.probes.insert("lbfgs_1pct".to_owned(), probe);
+    arm.corruption = Some(CorruptionRecord {
+        images: 500,
+        mean_error: 0.6789,
+        ..CorruptionRecord::default()
+    });
+    arm.duplicates = Some(DuplicatesRecord {
+        by_pixels: 73,
+        top1: 0.5432,
+        ..DuplicatesRecord::default()
+    });
+    let written = write(&input);
+    for text in [&written.html, &written.markdown] {
+        for told in [
+            "43.21\u{a0}%",
+            "67.89\u{a0}%",
+            "54.32\u{a0}%",
+            "73 test images repeat",
+            "1 % of labels",
+        ] {
+            assert!(text.contains(told), "{told}");
+        }
+        assert!(
+            !text.contains("10 % of labels"),
+            "nothing was measured there"
+        );
+    }
+}
+
+#[test]
 fn what_all_test_images_tell_is_in_the_figures() {
     let input = invented::input(3);
     let gallery = input.gallery.as_ref().unwrap();
@@ -317,9 +415,9 @@ fn hostile_names_stay_text() {
         .insert(hostile.to_owned(), answer);
     let written = write(&input);
     assert_balanced(&written.html, "report.html");
-    // The data and the script, and no third one: what is hostile stands in the data, and cannot end them.
-    assert_eq!(written.html.matches("<script").count(), 2);
-    assert_eq!(written.html.matches("</script").count(), 2);
+    // Photographs, data and script, and no fourth one: what is hostile stands in the data, and cannot end them.
+    assert_eq!(written.html.matches("<script").count(), 3);
+    assert_eq!(written.html.matches("</script").count(), 3);
     assert!(!written.html.contains("<b>"));
     let outside_code: String = written.markdown.split("````").step_by(2).collect();
     assert!(!outside_code.contains("<script"));
@@ -389,7 +487,6 @@ fn any_number_of_arms_makes_a_report() {
             "id=\"similarity\"",
             "id=\"retrieval\"",
             "id=\"mistakes\"",
-            "id=\"reliability\"",
             "<script",
         ] {
             assert!(!bare.html.contains(absent));
@@ -420,6 +517,9 @@ fn what_is_not_finite_is_a_dash_and_a_gap() {
             test.top5 = f64::INFINITY;
             test.nll = f64::NEG_INFINITY;
             test.per_class = vec![f64::NAN; 10];
+            test.reliability
+                .iter_mut()
+                .for_each(|bin| bin.accuracy = f64::NAN);
             test.confusion = vec![vec![0; 10]; 10];
         }
         arm.train.seconds = f64::NAN;

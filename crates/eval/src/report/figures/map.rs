@@ -5,12 +5,13 @@ use crate::report::format::{arm_title, count, shorten};
 use crate::report::input::{EmbeddingMap, EmbeddingMaps};
 use crate::report::palette::LIGHT;
 use crate::report::svg::{Anchor, Canvas, Figure};
+use crate::subset::scattered;
 
 const SIDE: f64 = 460.0;
 const MARGIN: f64 = 14.0;
 /// Beyond this many classes, names would hide the dots.
 const NAMED: usize = 12;
-/// More dots than these cover one another, and make a page slow: of more images, every k-th is drawn.
+/// More dots than these cover one another, and make a page slow: of more images, some are drawn.
 const DOTS: usize = 2000;
 
 /// The map of one arm.
@@ -24,14 +25,15 @@ pub(crate) fn embedding_map(
     canvas.rect((0.5, 0.5), (SIDE - 1.0, SIDE - 1.0), "frame");
     let place = placement(&map.points);
     let mut shown = 0usize;
-    let every = map.points.len().div_ceil(DOTS).max(1);
-    for (point, label) in map.points.iter().zip(&maps.labels).step_by(every) {
+    let drawn = scattered(map.points.len(), DOTS);
+    for image in drawn.iter().map(|image| *image as usize) {
+        let (point, label) = (&map.points[image], maps.labels[image]);
         let Some(at) = place(point) else { continue };
         shown += 1;
         canvas.circle(
             at,
             2.3,
-            &format!("dot f{} c{label}", *label as usize % LIGHT.len()),
+            &format!("dot f{} c{label}", label as usize % LIGHT.len()),
         );
     }
     if classes.len() <= NAMED {
@@ -62,13 +64,13 @@ pub(crate) fn embedding_map(
             &format!("↑ {}", axis(1)),
         );
     }
-    let left_out = map.points.len().div_ceil(every) - shown;
+    let left_out = drawn.len() - shown;
     let missing = match left_out {
         0 => String::new(),
         1 => " One image has no finite position and is left out.".to_owned(),
         _ => format!(" {left_out} images have no finite position and are left out."),
     };
-    let of_all = if every > 1 {
+    let of_all = if drawn.len() < map.points.len() {
         format!(" of {}", count(map.points.len() as u64))
     } else {
         String::new()

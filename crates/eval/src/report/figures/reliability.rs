@@ -3,16 +3,16 @@
 use super::slug;
 use crate::report::axis::Axis;
 use crate::report::format::{arm_title, percent};
-use crate::report::input::{Gallery, GalleryArm};
 use crate::report::palette::arm_colour;
 use crate::report::svg::{Anchor, Canvas, Figure};
+use crate::results::ArmResult;
 
 const WIDTH: f64 = 460.0;
-const BINS: usize = 15;
 
-/// The diagram of one arm. `None` without images.
-pub(crate) fn reliability(arm: &GalleryArm, gallery: &Gallery, data: &str) -> Option<Figure> {
-    let bins = bins(arm, &gallery.labels);
+/// The diagram of one arm's headline head. `None` where it was not recorded.
+pub(crate) fn reliability(name: &str, arm: &ArmResult, data: &str) -> Option<Figure> {
+    let metrics = &arm.test.classification;
+    let bins = &metrics.reliability;
     let images: u64 = bins.iter().map(|bin| bin.images).sum();
     if images == 0 {
         return None;
@@ -27,31 +27,28 @@ pub(crate) fn reliability(arm: &GalleryArm, gallery: &Gallery, data: &str) -> Op
         (x.at(100.0), y.at(100.0)),
         "axis dash",
     );
-    let colour = arm_colour(&arm.arm, 0);
+    let colour = arm_colour(name, 0);
     let most = bins.iter().map(|bin| bin.images).max().unwrap_or(1) as f64;
-    let width = (x.at(100.0) - x.at(0.0)) / BINS as f64;
-    for (position, bin) in bins.iter().enumerate().filter(|(_, bin)| bin.images > 0) {
-        let left = x.at(0.0) + width * position as f64;
-        let share = bin.right as f64 / bin.images as f64;
-        let top = y.at(100.0 * share);
+    for bin in bins.iter().filter(|bin| bin.images > 0) {
+        let (left, right) = (x.at(100.0 * bin.low) + 1.0, x.at(100.0 * bin.high) - 1.0);
+        let top = y.at(100.0 * bin.accuracy);
         canvas.raw("<g fill-opacity=\".3\">");
         canvas.rect(
-            (left + 1.0, top),
-            (width - 2.0, y.at(0.0) - top),
+            (left, top),
+            (right - left, y.at(0.0) - top),
             &format!("f{colour}"),
         );
         canvas.raw("</g>");
-        let at = x.at(100.0 * bin.confidence / bin.images as f64);
-        canvas.line(
-            (left + 1.0, top),
-            (left + width - 1.0, top),
-            &format!("line s{colour}"),
+        canvas.line((left, top), (right, top), &format!("line s{colour}"));
+        canvas.circle(
+            (x.at(100.0 * bin.confidence), top),
+            3.0,
+            &format!("f{colour}"),
         );
-        canvas.circle((at, top), 3.0, &format!("f{colour}"));
         let height = 46.0 * bin.images as f64 / most;
         canvas.rect(
-            (left + 1.0, 326.0 - height),
-            (width - 2.0, height),
+            (left, 326.0 - height),
+            (right - left, height),
             &format!("f{colour}"),
         );
     }
@@ -62,81 +59,28 @@ pub(crate) fn reliability(arm: &GalleryArm, gallery: &Gallery, data: &str) -> Op
         canvas.text((x.at(mark), 343.0), Anchor::Middle, "s n mute", &label);
     }
     canvas.text((440.0, 360.0), Anchor::End, "s mute", "confidence");
-    let error: f64 = bins
+    let mean = bins
         .iter()
-        .map(|bin| (bin.right as f64 - bin.confidence).abs())
+        .map(|bin| bin.images as f64 * bin.confidence)
         .sum::<f64>()
         / images as f64;
-    let mean = bins.iter().map(|bin| bin.confidence).sum::<f64>() / images as f64;
-    let right = bins.iter().map(|bin| bin.right).sum::<u64>() as f64 / images as f64;
+    let right = bins
+        .iter()
+        .map(|bin| bin.images as f64 * bin.accuracy)
+        .sum::<f64>()
+        / images as f64;
     let leaning = if mean > right { "more" } else { "less" };
     Some(Figure {
-        name: format!("reliability-{}", slug(&arm.arm)),
-        title: arm_title(&arm.arm),
+        name: format!("reliability-{}", slug(name)),
+        title: arm_title(name),
         caption: format!(
             "On average {} sure and {} right: {leaning} sure than right. ECE {}.",
             percent(mean),
             percent(right),
-            percent(error)
+            percent(metrics.ece)
         ),
         spoken: String::new(),
         data: data.to_owned(),
         canvas,
     })
-}
-
-#[derive(Clone, Copy, Default)]
-struct Bin {
-    images: u64,
-    right: u64,
-    confidence: f64,
-}
-
-/// 15 bins of equal width, ((b−1)/15, b/15], as those of the expected calibration error.
-fn bins(arm: &GalleryArm, labels: &[u32]) -> [Bin; BINS] {
-    let mut bins = [Bin::default(); BINS];
-    for ((&confidence, predicted), label) in arm.confidence.iter().zip(&arm.predicted).zip(labels) {
-        let confidence = f64::from(confidence);
-        if !confidence.is_finite() {
-            continue;
-        }
-        let bin = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
-        bins[bin].images += 1;
-        bins[bin].right += u64::from(predicted == label);
-        bins[bin].confidence += confidence;
-    }
-    bins
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_error_is_that_of_the_definition() {
-        let arm = GalleryArm {
-            arm: "baseline".to_owned(),
-            predicted: vec![0, 0, 1, 1],
-            confidence: vec![0.05, 0.75, 0.75, f32::NAN],
-            neighbours: Vec::new(),
-        };
-        let labels = vec![0, 0, 0, 0];
-        let counted = bins(&arm, &labels);
-        assert_eq!((counted[0].images, counted[0].right), (1, 1));
-        assert_eq!((counted[11].images, counted[11].right), (2, 1));
-        assert_eq!(counted.iter().map(|bin| bin.images).sum::<u64>(), 3);
-        let gallery = Gallery {
-            labels,
-            pictures: None,
-            arms: vec![arm],
-        };
-        // (|1 − 0.05| + |1 − 1.5|) / 3
-        let figure = reliability(&gallery.arms[0], &gallery, "data").unwrap();
-        let expected = percent((0.95 + 0.5) / 3.0);
-        assert!(
-            figure.caption.contains(&format!("ECE {expected}")),
-            "{}",
-            figure.caption
-        );
-    }
 }
