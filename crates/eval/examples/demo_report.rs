@@ -1,6 +1,6 @@
 //! Writes a report of invented figures, to look at its design: `cargo run -p eval --example demo_report -- FOLDER`.
 //!
-//! Nothing in it was measured, and the report says so.
+//! Nothing in it was measured, and the report says so. A number of test images after the folder makes it that large.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +15,13 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     };
-    let input = invented::input(5);
+    let images = std::env::args()
+        .nth(2)
+        .and_then(|images| images.parse().ok());
+    let input = match images {
+        Some(images) => invented::large(images),
+        None => invented::input(5),
+    };
     let written = std::fs::create_dir_all(&folder)
         .map_err(|error| format!("cannot create {}: {error}", folder.display()))
         .and_then(|()| eval::write_report(&folder, &input).map_err(|error| error.to_string()))

@@ -38,14 +38,18 @@ pub struct ClassificationMetrics {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReliabilityBin {
     /// Lower end of the bin, 0 to 1.
+    #[serde(with = "crate::number")]
     pub low: f64,
     /// Upper end of the bin, 0 to 1.
+    #[serde(with = "crate::number")]
     pub high: f64,
     /// Images in it.
     pub images: u64,
     /// Their mean confidence, 0 to 1.
+    #[serde(with = "crate::number")]
     pub confidence: f64,
     /// The share of them that was right, 0 to 1.
+    #[serde(with = "crate::number")]
     pub accuracy: f64,
 }
 

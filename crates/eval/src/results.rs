@@ -238,6 +238,14 @@ pub struct StageRecord {
     /// Images per second. Depends on the clock.
     #[serde(with = "crate::number")]
     pub images_per_second: f64,
+    /// Energy of the processor packages in joules, where the machine tells (memory and accelerators not counted). Depends
+    /// on the clock.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "crate::number::optional"
+    )]
+    pub joules: Option<f64>,
 }
 
 impl DatasetRecord {
@@ -283,6 +291,13 @@ impl TrainRecord {
             },
             stages,
         }
+    }
+}
+
+impl TrainRecord {
+    /// Energy over all stages in joules; none where one of them was not measured.
+    pub fn joules(&self) -> Option<f64> {
+        self.stages.iter().map(|stage| stage.joules).sum()
     }
 }
 
@@ -397,6 +412,7 @@ impl Results {
             for stage in &mut arm.train.stages {
                 stage.seconds = 0.0;
                 stage.images_per_second = 0.0;
+                stage.joules = None;
             }
         }
         still

@@ -30,6 +30,9 @@ pub(crate) struct Position {
     pub images: u64,
     /// Wall time over all processes.
     pub seconds: f64,
+    /// Energy of the processor packages over all processes, where the machine tells.
+    #[serde(default)]
+    pub joules: Option<f64>,
     /// The best epoch so far and its validation accuracy.
     pub best: Option<(usize, f64)>,
     /// Validation accuracy after the last full epoch.

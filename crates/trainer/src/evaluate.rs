@@ -3,6 +3,7 @@
 use crate::experiment::{Experiment, Outcome};
 use crate::features::FeatureSet;
 use crate::folder::Done;
+use crate::gallery::save_pictures;
 use crate::model::{Encoder, Head};
 use crate::recipe::HeadKind;
 use crate::tensorboard::projector;
@@ -111,6 +112,7 @@ fn test_features(
         .test_limit
         .map_or(images.len(), |limit| limit.min(images.len()));
     save_samples(lab, &images, total)?;
+    save_pictures(lab, &images, total)?;
     let loader = splits.plain_loader(
         &images,
         &Arc::new((0..total).collect()),
@@ -204,6 +206,7 @@ fn train_record(lab: &Experiment, arm: Arm, encoder: &Encoder) -> Result<TrainRe
             images_seen: images,
             multiply_adds: done.multiply_adds,
             seconds: done.seconds,
+            joules: done.joules,
             images_per_second: if done.seconds > 0.0 {
                 images as f64 / done.seconds
             } else {

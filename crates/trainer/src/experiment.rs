@@ -460,6 +460,7 @@ impl Experiment {
             images: position.images,
             multiply_adds: position.images.saturating_mul(multiply_adds_per_image),
             seconds: position.seconds,
+            joules: position.joules,
             validation_accuracy: position.validation_accuracy,
             selected_epoch: position.best.map(|(epoch, _)| epoch),
             journal: JournalPosition::default(),

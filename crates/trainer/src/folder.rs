@@ -6,7 +6,9 @@
 //! projector_config.pbtxt  projector/           TensorBoard's embedding projector, by the evaluations
 //! checkpoints/<arm>-<stage>.safetensors        of stages under way
 //! <arm>/encoder.safetensors  head-*.safetensors  features-*.safetensors  predictions-*.safetensors
+//! <arm>/snapshots/<stage>-<epochs>.safetensors similarities of a few validation images in the course of training
 //! <arm>/<stage>.json                           written last: the stage is done
+//! samples.safetensors  pictures.safetensors    test photographs for the report
 //! results.json  report.md  report.html
 //! ```
 
@@ -38,6 +40,9 @@ pub(crate) struct Done {
     pub multiply_adds: u64,
     /// Wall time over all processes.
     pub seconds: f64,
+    /// Energy of the processor packages over all processes, where the machine tells.
+    #[serde(default)]
+    pub joules: Option<f64>,
     /// Accuracy on the validation split at the end.
     pub validation_accuracy: Option<f64>,
     /// The epoch that was handed on, where that was a choice.
@@ -95,6 +100,9 @@ impl RunFolder {
         for arm in Arm::ALL {
             if folder.arm(arm).is_dir() {
                 remove_temporaries(&folder.arm(arm))?;
+            }
+            if folder.snapshots(arm).is_dir() {
+                remove_temporaries(&folder.snapshots(arm))?;
             }
         }
         fs_err::create_dir_all(path.join("checkpoints"))?;
@@ -184,6 +192,16 @@ impl RunFolder {
 
     pub fn samples(&self) -> PathBuf {
         self.path.join("samples.safetensors")
+    }
+
+    /// All test images, small.
+    pub fn pictures(&self) -> PathBuf {
+        self.path.join("pictures.safetensors")
+    }
+
+    /// What a few validation images looked like in the course of an arm's training.
+    pub fn snapshots(&self, arm: Arm) -> PathBuf {
+        self.arm(arm).join("snapshots")
     }
 
     pub fn result(&self, arm: Arm) -> PathBuf {

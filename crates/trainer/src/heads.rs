@@ -102,6 +102,7 @@ pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
             .transpose()
     })?;
     let position = wheel.position().clone();
+    drop(wheel); // it holds the experiment
     if outcome == Outcome::Finished {
         if let Some(standard) = &standard {
             standard.fold_into(&head)?;

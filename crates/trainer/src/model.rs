@@ -5,6 +5,7 @@ use crate::collapse::Monitor;
 use crate::feed::Batch;
 use crate::optimizer::Trainable;
 use crate::recipe::{HeadKind, Model, ProjectionKind, ProjectionRecipe, Recipe};
+use crate::snapshots::{EMBEDDINGS, FEATURES};
 use crate::step::{Forward, Place};
 use crate::{Result, StageKind, classify};
 use candle_core::{Device, Tensor, Var};
@@ -218,6 +219,13 @@ impl Contrastive {
     pub fn embed(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let features = self.encoder.forward(images, mode)?; // [V·B, D]
         Ok(self.projection.forward(&features, mode)?)
+    }
+
+    /// Plain images in the spaces of encoder and projection head, without a graph.
+    pub fn spaces(&self, images: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
+        let features = self.encoder.forward(images, Mode::Frozen)?; // [N, D]
+        let embeddings = self.projection.forward(&features, Mode::Frozen)?; // [N, E]
+        Ok(vec![(FEATURES, features), (EMBEDDINGS, embeddings)])
     }
 
     /// The contrastive loss of a batch at a place of a run; its gradients too, where the batch goes through in chunks.

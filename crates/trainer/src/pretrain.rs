@@ -4,6 +4,7 @@
 use crate::experiment::{Experiment, Outcome};
 use crate::feed::ImageFeed;
 use crate::model::Contrastive;
+use crate::snapshots::Watch;
 use crate::wheel::Wheel;
 use crate::{Result, StageId, budget, plan};
 use cifar_data::Sampler;
@@ -29,19 +30,22 @@ pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
     let loader = splits.training_loader(stage, training.batch_size, views, policy, sampler)?;
     let flops = model.flops(splits.images.height, splits.images.width);
 
+    let watch = Watch::new(lab, &splits, stage, training.epochs)?;
     let mut wheel = Wheel::start(
         lab,
         stage,
         training.clone(),
         &model.groups(),
         loader.steps_per_epoch(),
-    )?;
+    )?
+    .watched_by(|epochs| watch.look(epochs, |images| model.spaces(images)));
     let outcome = wheel.run(
         &ImageFeed { loader, device },
         |batch, place| model.forward(batch, place),
         || Ok(None), // no classifier, nothing to choose
     )?;
     let position = wheel.position().clone();
+    drop(wheel); // it holds the experiment
     if outcome == Outcome::Finished {
         lab.save_encoder(stage.arm, &model.encoder)?;
         lab.save(&lab.folder.projection(stage.arm), &model.parameters)?;

@@ -3,15 +3,14 @@
 use crate::environment::now;
 use crate::evaluate::stage_name;
 use crate::experiment::Experiment;
-use crate::features::FeatureSet;
 use crate::folder::{CONFIG, Done};
 use crate::journal::METRICS;
-use crate::{Arm, Error, Recipe, Result, StageId, StageKind, files, plan};
-use candle_core::{DType, Device};
+use crate::{Arm, Error, Recipe, Result, StageId, StageKind, files, plan, snapshots};
+use candle_core::DType;
 use cifar_data::Policy;
 use eval::{
-    CurvePoint, EmbeddingMap, EmbeddingMaps, Predictions, ReportInput, ReportPaths, Results,
-    SamplePhoto, SamplePrediction, StageCurve,
+    CurvePoint, Predictions, ReportInput, ReportPaths, Results, SamplePhoto, SamplePrediction,
+    StageCurve,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -88,6 +87,8 @@ impl Experiment {
         input.curves = self.curves()?;
         input.maps = self.maps()?;
         input.samples = self.samples()?;
+        input.gallery = self.gallery()?;
+        input.snapshots = self.snapshots()?;
         Ok(input)
     }
 
@@ -98,7 +99,7 @@ impl Experiment {
         Ok(eval::write_report(self.run_dir(), &input)?)
     }
 
-    fn evaluated(&self) -> Vec<Arm> {
+    pub(crate) fn evaluated(&self) -> Vec<Arm> {
         let stages = self.stages().into_iter();
         stages
             .filter(|s| s.kind == StageKind::Evaluate && self.is_done(*s))
@@ -106,7 +107,7 @@ impl Experiment {
             .collect()
     }
 
-    fn headline_predictions(&self, arm: Arm) -> Result<Predictions> {
+    pub(crate) fn headline_predictions(&self, arm: Arm) -> Result<Predictions> {
         let head = plan::heads(self.recipe(), arm)
             .first()
             .copied()
@@ -146,18 +147,21 @@ impl Experiment {
             let Some(lines) = epochs.get(&name) else {
                 continue;
             };
-            let before = self.multiply_adds_before(stage)?;
+            let before = self.spent_before(stage)?;
             let own = self
                 .done(stage)?
-                .map(|done| (done.multiply_adds, done.epochs.max(1) as u64));
+                .map(|done| (Spent::of(self.recipe(), stage, &done), done.epochs));
             let points = lines.iter().map(|line| {
                 let epoch = line["epoch"].as_u64().unwrap_or(0) + 1;
+                let until = own.map(|(all, epochs)| before.and(all.part(epoch, epochs)));
                 CurvePoint {
                     epoch: epoch as f64,
                     train_loss: line["loss"].as_f64().unwrap_or(f64::NAN),
                     validation_loss: line["validation_loss"].as_f64(),
                     validation_top1: line["validation_accuracy"].as_f64(),
-                    multiply_adds: own.map(|(all, epochs)| before + all / epochs * epoch),
+                    multiply_adds: until.map(|spent| spent.multiply_adds),
+                    images: until.map(|spent| spent.images),
+                    seconds: until.map(|spent| spent.seconds),
                 }
             });
             let loss = match stage.kind {
@@ -176,10 +180,12 @@ impl Experiment {
     }
 
     /// What the stages before this one cost its arm.
-    fn multiply_adds_before(&self, stage: StageId) -> Result<u64> {
-        let mut sum = 0;
+    fn spent_before(&self, stage: StageId) -> Result<Spent> {
+        let mut sum = Spent::default();
         for before in plan::needs(self.recipe(), stage) {
-            sum += self.done(before)?.map_or(0, |done| done.multiply_adds);
+            if let Some(done) = self.done(before)? {
+                sum = sum.and(Spent::of(self.recipe(), before, &done));
+            }
         }
         Ok(sum)
     }
@@ -191,32 +197,20 @@ impl Experiment {
         files::read_json(&self.folder.done_record(stage)).map(Some)
     }
 
-    /// The same test images in every arm's feature space, by their two principal components.
-    fn maps(&self) -> Result<Option<EmbeddingMaps>> {
-        let mut labels = Vec::new();
-        let mut maps = Vec::new();
-        for arm in self.evaluated() {
-            let stage = StageId::new(arm, StageKind::Evaluate);
-            if plan::frozen(self.recipe(), stage).owner != arm {
-                continue; // the control's encoder is the baseline's
+    /// How a few validation images lay in the spaces of the two trainings that are compared.
+    fn snapshots(&self) -> Result<Vec<eval::Snapshots>> {
+        let mut found = Vec::new();
+        let stages = self.stages().into_iter();
+        for stage in
+            stages.filter(|s| [StageKind::Supervised, StageKind::Pretrain].contains(&s.kind))
+        {
+            let epochs = self.recipe().training(stage.kind).map_or(0, |t| t.epochs);
+            let folder = self.folder.snapshots(stage.arm);
+            for space in [snapshots::FEATURES, snapshots::EMBEDDINGS] {
+                found.extend(snapshots::load(&folder, stage, epochs, space)?);
             }
-            let path = self
-                .folder
-                .features(plan::frozen(self.recipe(), stage), "test");
-            let features = FeatureSet::load(&path, &Device::Cpu)?.to_eval()?;
-            let map = eval::pca2(&features)?;
-            labels = features.labels;
-            maps.push(EmbeddingMap {
-                arm: arm.name().to_owned(),
-                points: map.points,
-                explained: Some(map.explained),
-            });
         }
-        Ok((!maps.is_empty()).then(|| EmbeddingMaps {
-            method: "PCA".to_owned(),
-            labels,
-            maps,
-        }))
+        Ok(found)
     }
 
     /// Some test photographs with every arm's answer.
@@ -305,6 +299,47 @@ fn augmentation_note(recipe: &Recipe) -> Option<String> {
     ))
 }
 
+/// What training cost.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    multiply_adds: u64,
+    images: u64,
+    seconds: f64,
+}
+
+impl Spent {
+    fn of(recipe: &Recipe, stage: StageId, done: &Done) -> Self {
+        Self {
+            multiply_adds: done.multiply_adds,
+            // Features that were computed once are no images seen.
+            images: if recipe.augments(stage.kind) {
+                done.images
+            } else {
+                0
+            },
+            seconds: done.seconds,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            multiply_adds: self.multiply_adds + other.multiply_adds,
+            images: self.images + other.images,
+            seconds: self.seconds + other.seconds,
+        }
+    }
+
+    /// The share of `epoch` epochs in all.
+    fn part(self, epoch: u64, epochs: usize) -> Self {
+        let epochs = epochs.max(1) as u64;
+        Self {
+            multiply_adds: self.multiply_adds / epochs * epoch,
+            images: self.images / epochs * epoch,
+            seconds: self.seconds * epoch as f64 / epochs as f64,
+        }
+    }
+}
+
 /// Which images were classified correctly.
 pub(crate) fn correct(predictions: &Predictions) -> Vec<bool> {
     (0..predictions.len())
@@ -313,7 +348,7 @@ pub(crate) fn correct(predictions: &Predictions) -> Vec<bool> {
 }
 
 /// The class with the highest logit, and its softmax probability.
-fn answer(logits: &[f32]) -> SamplePrediction {
+pub(crate) fn answer(logits: &[f32]) -> SamplePrediction {
     let (class, top) =
         logits
             .iter()

@@ -3,9 +3,11 @@
 use crate::experiment::{Experiment, Outcome};
 use crate::feed::ImageFeed;
 use crate::model::{Encoder, Head, Supervised};
+use crate::snapshots::{FEATURES, Watch};
 use crate::wheel::Wheel;
-use crate::{Arm, Result, StageId, Training, plan};
+use crate::{Arm, Result, StageId, StageKind, Training, plan};
 use cifar_data::Sampler;
+use resnet::Mode;
 
 /// The baseline, from the recipe's initial weights.
 pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
@@ -59,13 +61,23 @@ fn run(
     };
     let validation = lab.validation_loader(&splits)?;
 
+    let watch = Watch::new(lab, &splits, stage, training.epochs)?;
     let mut wheel = Wheel::start(
         lab,
         stage,
         training.clone(),
         &model.groups(),
         loader.steps_per_epoch(),
-    )?;
+    )?
+    .watched_by(|epochs| match stage.kind {
+        StageKind::Supervised => watch.look(epochs, |images| {
+            Ok(vec![(
+                FEATURES,
+                model.encoder.forward(images, Mode::Frozen)?,
+            )])
+        }),
+        _ => Ok(()),
+    });
     let outcome = wheel.run(
         &ImageFeed {
             loader,
@@ -75,6 +87,7 @@ fn run(
         || validation.measure(&device, |images| model.logits(images)),
     )?;
     let position = wheel.position().clone();
+    drop(wheel); // it holds the experiment
     if outcome == Outcome::Finished {
         lab.save_encoder(stage.arm, &model.encoder)?;
         let path = lab.folder.head(stage.arm, model.head.kind);

@@ -5,6 +5,7 @@ mod looks;
 use crate::average::Average;
 use crate::checkpoint::{Checkpoint, Position, load_tensors, to_tensors};
 use crate::collapse;
+use crate::energy::Meter;
 use crate::experiment::{Experiment, Outcome};
 use crate::feed::{Batch, Feed};
 use crate::step::{Forward, Place, Stepped, Stepper, non_finite};
@@ -34,8 +35,13 @@ pub(crate) struct Wheel<'a> {
     collapse_patience: usize,
     /// Epochs that take less than this share one checkpoint.
     checkpoint_every: Duration,
+    watch: Option<Look<'a>>,
+    meter: Option<Meter>,
     clock: Clock,
 }
+
+/// Looks at the model when so many epochs are done.
+type Look<'a> = Box<dyn FnMut(usize) -> Result<()> + 'a>;
 
 /// Speed over the steps of this process.
 struct Clock {
@@ -88,6 +94,8 @@ impl<'a> Wheel<'a> {
             steps_per_epoch,
             collapse_patience,
             checkpoint_every: Duration::ZERO,
+            watch: None,
+            meter: Meter::of_this_machine(),
             clock: Clock {
                 last_step: now,
                 last_checkpoint: now,
@@ -104,6 +112,13 @@ impl<'a> Wheel<'a> {
         self
     }
 
+    /// Lets somebody look at the model before the first step and after each epoch (with the averaged weights, where they
+    /// are averaged). After an interruption a look may be repeated: it sees the same bits.
+    pub fn watched_by(mut self, look: impl FnMut(usize) -> Result<()> + 'a) -> Self {
+        self.watch = Some(Box::new(look));
+        self
+    }
+
     /// Turns until the last epoch is done or a stop is asked for.
     pub fn run(
         &mut self,
@@ -111,6 +126,9 @@ impl<'a> Wheel<'a> {
         mut forward: impl FnMut(&Batch, &Place) -> Result<Forward>,
         mut validate: impl FnMut() -> Result<Option<Validation>>,
     ) -> Result<Outcome> {
+        if let (0, Some(look)) = (self.position.global_step, &mut self.watch) {
+            look(0)?;
+        }
         self.clock.last_step = Instant::now();
         while self.position.epoch < self.training.epochs {
             let (epoch, first) = (self.position.epoch, self.position.step);
@@ -163,6 +181,9 @@ impl<'a> Wheel<'a> {
             0
         };
         self.clock.tick(images, &mut p.seconds);
+        if let Some(meter) = &mut self.meter {
+            *p.joules.get_or_insert(0.0) += meter.joules();
+        }
         self.report(&stepped);
         Ok(images)
     }
@@ -217,6 +238,9 @@ impl<'a> Wheel<'a> {
         self.swap_average()?;
         let validation = validate()?;
         let p = &mut self.position;
+        if let Some(look) = &mut self.watch {
+            look(p.epoch + 1)?;
+        }
         if let (Some(v), true) = (validation, self.training.select_best)
             && p.best.is_none_or(|(_, accuracy)| v.accuracy > accuracy)
         {

@@ -85,6 +85,15 @@ pub(crate) fn duration(seconds: f64) -> String {
     })
 }
 
+/// `7200.0` → `7.20 kJ`; from a tenth of a kilowatt-hour on in those.
+pub(crate) fn energy(joules: f64) -> String {
+    with_unit(joules, |joules| match joules {
+        ..1e3 => format!("{joules:.1}\u{a0}J"),
+        ..3.6e5 => format!("{:.2}\u{a0}kJ", joules / 1e3),
+        _ => format!("{:.2}\u{a0}kWh", joules / 3.6e6),
+    })
+}
+
 /// Images per second; nothing where no images were seen.
 pub(crate) fn rate(value: f64) -> String {
     let value = if value == 0.0 { f64::NAN } else { value };

@@ -8,11 +8,15 @@ mod markdown;
 mod measures;
 mod page;
 mod palette;
+mod payload;
 mod png;
+mod script;
+mod sprite;
 mod story;
 mod svg;
 mod table;
 mod tables;
+mod tables_of_findings;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -22,9 +26,14 @@ use crate::error::{Error, Result};
 pub use input::CurvePoint;
 pub use input::EmbeddingMap;
 pub use input::EmbeddingMaps;
+pub use input::Gallery;
+pub use input::GalleryArm;
+pub use input::Pictures;
 pub use input::ReportInput;
 pub use input::SamplePhoto;
 pub use input::SamplePrediction;
+pub use input::SnapshotFrame;
+pub use input::Snapshots;
 pub use input::StageCurve;
 pub use measures::seeds_table;
 pub use table::summary_table;
@@ -40,7 +49,7 @@ pub struct ReportPaths {
     pub figures: Vec<PathBuf>,
 }
 
-/// Writes `report.html`, `report.md` and `report-figures/*.svg` into `folder`, each file atomically, the figures
+/// Writes `report.html`, `report.md` and `figures/*.svg` into `folder`, each file atomically, the figures
 /// before the texts that name them. SVG files of an earlier report that this one does not have are removed.
 ///
 /// The bytes depend on `input` alone.
@@ -51,7 +60,7 @@ pub fn write_report(folder: &Path, input: &ReportInput) -> Result<ReportPaths> {
     input.check()?;
     let page = page::Page::new(input)?;
     let (html, markdown) = (page.html()?, page.markdown()?);
-    let beside = folder.join("report-figures");
+    let beside = folder.join("figures");
     std::fs::create_dir_all(&beside).map_err(|source| io("create", &beside, source))?;
     let mut figures = Vec::new();
     for figure in page.figures() {

@@ -6,14 +6,18 @@ use askama::Template;
 
 use super::figures::{self, ordered};
 use super::format::{arm_meaning, arm_title, percent};
-use super::input::{ReportInput, SamplePhoto};
+use super::input::{EmbeddingMaps, ReportInput, SamplePhoto};
 use super::markdown;
 use super::measures;
-use super::palette::{LIGHT, arm_colour, figure_style};
+use super::palette::{LIGHT, arm_colour, page_style};
+use super::payload::payload;
 use super::png::data_address;
+use super::script;
+use super::sprite::Sprite;
 use super::story;
 use super::svg::Figure;
 use super::tables::{self, Table};
+use super::tables_of_findings;
 use crate::error::{Error, Result};
 
 /// `report.html`.
@@ -21,8 +25,10 @@ use crate::error::{Error, Result};
 #[template(path = "report.html")]
 struct Html<'a> {
     page: &'a Page,
-    figure_style: String,
+    page_style: String,
     highlight_style: String,
+    script: &'static str,
+    script_hash: String,
 }
 
 /// `report.md`.
@@ -46,6 +52,8 @@ pub(crate) struct Page {
     arms_table: Table,
     heads_table: Option<Table>,
     embeddings_table: Option<Table>,
+    seeds_table: Option<Table>,
+    findings_table: Option<Table>,
     budget_table: Table,
     classes_table: Option<Table>,
     errors_table: Option<Table>,
@@ -53,16 +61,23 @@ pub(crate) struct Page {
     accuracy: Vec<Figure>,
     curves: Vec<Figure>,
     maps: Vec<Figure>,
-    map_method: String,
+    map_methods: String,
+    similarities: Vec<Figure>,
     legend: Vec<(String, usize)>,
     class_differences: Vec<Figure>,
     confusions: Vec<Figure>,
+    confused: Vec<Figure>,
+    hardest: Vec<Figure>,
+    retrieval: Vec<Figure>,
+    reliability: Vec<Figure>,
     photos: Vec<Photo>,
     contact_sheet: Option<Figure>,
     command: String,
     recipe: String,
     dataset: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    payload: String,
+    sprite: Option<Sprite>,
 }
 
 /// A photograph with the answers of the arms.
@@ -108,7 +123,32 @@ impl Page {
                 .iter()
                 .map(|map| figures::embedding_map(maps, map, &results.dataset.classes, &data))
         });
-        let legend = match &input.maps {
+        let exhibits = Exhibits::new(input)?;
+        let sprite = match &input.gallery {
+            Some(gallery) => gallery
+                .pictures
+                .as_ref()
+                .map(|pictures| Sprite::new(pictures, gallery.labels.len()))
+                .transpose()?,
+            None => None,
+        };
+        let mut similarities = Vec::new();
+        for snapshots in &input.snapshots {
+            similarities.extend(figures::similarities(snapshots, &data)?);
+        }
+        let mut confusions: Vec<Figure> = arms
+            .iter()
+            .filter_map(|(name, arm)| figures::confusion(name, arm, &results.dataset))
+            .collect();
+        if let Some((main, against)) = story::main_pair(results) {
+            let ends = (&results.arms[main], &results.arms[against]);
+            confusions.extend(figures::confusion_difference(
+                (main, ends.0),
+                (against, ends.1),
+                &results.dataset,
+            ));
+        }
+        let legend = match input.maps.first() {
             Some(maps) if !maps.maps.is_empty() => results
                 .dataset
                 .classes
@@ -142,6 +182,8 @@ impl Page {
             arms_table: tables::arms(results),
             heads_table: tables::heads(results),
             embeddings_table: tables::embeddings(results),
+            seeds_table: tables_of_findings::seeds(results),
+            findings_table: tables_of_findings::findings(results),
             budget_table: tables::budget(results),
             classes_table: tables::classes(results),
             errors_table: tables::errors(results),
@@ -149,16 +191,17 @@ impl Page {
             accuracy,
             curves: curves.collect(),
             maps: maps.collect(),
-            map_method: input
-                .maps
-                .as_ref()
-                .map(|maps| maps.method.clone())
-                .unwrap_or_default(),
+            map_methods: methods(&input.maps),
+            similarities,
             legend,
             class_differences: figures::class_differences(results),
-            confusions: arms
+            confusions,
+            confused: exhibits.confused,
+            hardest: exhibits.hardest,
+            retrieval: exhibits.retrieval,
+            reliability: arms
                 .iter()
-                .filter_map(|(name, arm)| figures::confusion(name, arm, &results.dataset))
+                .filter_map(|(name, arm)| figures::reliability(name, arm, &data))
                 .collect(),
             photos: input
                 .samples
@@ -170,6 +213,8 @@ impl Page {
             recipe: recipe_text(input)?,
             dataset: tables::dataset(results),
             environment: tables::environment(results),
+            payload: payload(input, sprite.as_ref())?,
+            sprite,
             data,
         };
         page.name_figures_apart();
@@ -179,15 +224,19 @@ impl Page {
     /// Two stages whose names differ only in punctuation must not share a file.
     fn name_figures_apart(&mut self) {
         let mut taken = BTreeSet::new();
-        let all = self
-            .accuracy
-            .iter_mut()
-            .chain(&mut self.curves)
-            .chain(&mut self.maps)
-            .chain(&mut self.class_differences)
-            .chain(&mut self.confusions)
-            .chain(&mut self.contact_sheet);
-        for figure in all {
+        let all = [
+            &mut self.accuracy,
+            &mut self.curves,
+            &mut self.maps,
+            &mut self.similarities,
+            &mut self.class_differences,
+            &mut self.confusions,
+            &mut self.confused,
+            &mut self.hardest,
+            &mut self.retrieval,
+            &mut self.reliability,
+        ];
+        for figure in all.into_iter().flatten().chain(&mut self.contact_sheet) {
             let stem = figure.name.clone();
             let mut copy = 1;
             while !taken.insert(figure.name.clone()) {
@@ -200,8 +249,10 @@ impl Page {
     pub(crate) fn html(&self) -> Result<String> {
         let page = Html {
             page: self,
-            figure_style: figure_style(),
+            page_style: page_style(),
             highlight_style: highlight_style(self.legend.len()),
+            script: script::text(),
+            script_hash: script::hash(),
         };
         page.render().map_err(failed)
     }
@@ -217,13 +268,21 @@ impl Page {
 
     /// Every figure, in the order of the report.
     pub(crate) fn figures(&self) -> impl Iterator<Item = &Figure> {
-        self.accuracy
-            .iter()
-            .chain(&self.curves)
-            .chain(&self.maps)
-            .chain(&self.class_differences)
-            .chain(&self.confusions)
-            .chain(&self.contact_sheet)
+        [
+            &self.accuracy,
+            &self.curves,
+            &self.maps,
+            &self.similarities,
+            &self.class_differences,
+            &self.confusions,
+            &self.confused,
+            &self.hardest,
+            &self.retrieval,
+            &self.reliability,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(&self.contact_sheet)
     }
 }
 
@@ -254,6 +313,59 @@ impl Photo {
                 .collect(),
         })
     }
+}
+
+/// Figures made from all test images: photographs, for the two arms that the report is about.
+#[derive(Default)]
+struct Exhibits {
+    confused: Vec<Figure>,
+    hardest: Vec<Figure>,
+    retrieval: Vec<Figure>,
+}
+
+impl Exhibits {
+    fn new(input: &ReportInput) -> Result<Self> {
+        let mut exhibits = Exhibits::default();
+        let Some(gallery) = &input.gallery else {
+            return Ok(exhibits);
+        };
+        let results = &input.results;
+        let (classes, data) = (&results.dataset.classes, results.dataset.label());
+        let about =
+            story::main_pair(results).map_or_else(Vec::new, |(arm, other)| vec![other, arm]);
+        for arm in &gallery.arms {
+            if !about.is_empty() && !about.contains(&arm.arm.as_str()) {
+                continue;
+            }
+            if let Some(result) = results.arms.get(&arm.arm) {
+                let confusion = &result.test.classification.confusion;
+                exhibits.confused.extend(figures::confused_pairs(
+                    arm, gallery, confusion, classes, &data,
+                )?);
+            }
+            exhibits
+                .hardest
+                .extend(figures::hardest(arm, gallery, classes, &data)?);
+            exhibits
+                .retrieval
+                .extend(figures::retrieval(arm, gallery, classes, &data)?);
+        }
+        Ok(exhibits)
+    }
+}
+
+/// The methods of the maps in words.
+fn methods(maps: &[EmbeddingMaps]) -> String {
+    let told: Vec<String> = maps
+        .iter()
+        .map(|maps| match maps.method.as_str() {
+            "PCA" => "PCA (the two directions of largest variance)".to_owned(),
+            "t-SNE" => "t-SNE (neighbours stay neighbours; distances between groups mean little)"
+                .to_owned(),
+            other => other.to_owned(),
+        })
+        .collect();
+    told.join(" or by ")
 }
 
 fn recipe_text(input: &ReportInput) -> Result<String> {

@@ -29,22 +29,49 @@ pub(crate) fn arm_colour(name: &str, position: usize) -> usize {
     }
 }
 
-/// The style of every figure, light, then dark where the reader prefers it and looks at a screen.
+/// Cividis (Nuñez et al. 2018) at ten places: similarities, on any ground.
+pub(crate) const CIVIDIS: [[u8; 3]; 10] = [
+    [0, 34, 78],
+    [18, 53, 112],
+    [59, 73, 108],
+    [87, 93, 109],
+    [112, 113, 115],
+    [138, 134, 120],
+    [165, 156, 116],
+    [195, 179, 105],
+    [225, 204, 85],
+    [254, 232, 56],
+];
+
+/// What figures have in common on every ground.
+const SHAPES: &str = ".fig text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;font-size:12px}\
+    .fig .b{font-weight:600}.fig .s{font-size:11px}.fig .n{font-variant-numeric:tabular-nums}\
+    .fig .grid{stroke-width:1}.fig .axis{stroke-width:1;fill:none}\
+    .fig .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}\
+    .fig .thin{stroke-width:1.25}.fig .thick{stroke-width:5;stroke-linecap:round;stroke-opacity:.32}\
+    .fig .dash{stroke-dasharray:5 4}.fig .dot{fill-opacity:.78}\
+    .fig .halo{paint-order:stroke;stroke-width:5px;stroke-linejoin:round}.fig .l{font-size:13px}.fig .whisker{stroke-width:1.5;stroke-opacity:.75}";
+
+/// The style of a standalone figure: light, then dark where the reader prefers it and looks at a screen. Colours stand
+/// in full: many programs that draw SVG know no CSS variables.
 pub(crate) fn figure_style() -> String {
-    let mut style = String::from(
-        ".fig text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;font-size:12px}\
-         .fig .b{font-weight:600}.fig .s{font-size:11px}.fig .n{font-variant-numeric:tabular-nums}\
-         .fig .grid{stroke-width:1}.fig .axis{stroke-width:1;fill:none}\
-         .fig .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}\
-         .fig .thin{stroke-width:1.25}.fig .thick{stroke-width:5;stroke-linecap:round;stroke-opacity:.32}\
-         .fig .dash{stroke-dasharray:5 4}.fig .dot{fill-opacity:.78}\
-         .fig .halo{paint-order:stroke;stroke-width:5px;stroke-linejoin:round}.fig .l{font-size:13px}.fig .whisker{stroke-width:1.5;stroke-opacity:.75}",
-    );
-    style.push_str(&Theme::LIGHT.style());
-    style.push_str("@media screen and (prefers-color-scheme:dark){");
-    style.push_str(&Theme::DARK.style());
-    style.push('}');
-    style
+    format!(
+        "{SHAPES}{}@media screen and (prefers-color-scheme:dark){{{}}}",
+        Theme::LIGHT.style(),
+        Theme::DARK.style()
+    )
+}
+
+/// The style of figures in a page: colours are variables, so that the reader may choose the ground (`data-theme` at the
+/// root), whatever the system prefers. Print is on white.
+pub(crate) fn page_style() -> String {
+    format!(
+        ":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}\
+         @media screen{{:root[data-theme=dark]{{{dark}}}}}{SHAPES}{rules}",
+        light = Theme::LIGHT.variables("light"),
+        dark = Theme::DARK.variables("dark"),
+        rules = Theme::VARIABLES.style(),
+    )
 }
 
 /// The colours of one ground.
@@ -60,6 +87,27 @@ struct Theme {
 }
 
 impl Theme {
+    const VARIABLES: Theme = Theme {
+        series: [
+            "var(--c0)",
+            "var(--c1)",
+            "var(--c2)",
+            "var(--c3)",
+            "var(--c4)",
+            "var(--c5)",
+            "var(--c6)",
+            "var(--c7)",
+            "var(--c8)",
+            "var(--c9)",
+        ],
+        ink: "var(--ink)",
+        mute: "var(--mute)",
+        grid: "var(--line)",
+        axis: "var(--axis)",
+        paper: "var(--paper)",
+        good: "var(--good)",
+        bad: "var(--bad)",
+    };
     const LIGHT: Theme = Theme {
         series: LIGHT,
         ink: "#1b1d22",
@@ -68,7 +116,7 @@ impl Theme {
         axis: "#9aa0ab",
         paper: "#ffffff",
         good: "#0068a8",
-        bad: "#c94f00",
+        bad: "#b84600",
     };
     const DARK: Theme = Theme {
         series: DARK,
@@ -80,6 +128,22 @@ impl Theme {
         good: "#5cb3ec",
         bad: "#ff8a4a",
     };
+
+    /// The colours as CSS variables.
+    fn variables(&self, scheme: &str) -> String {
+        let series: String = (self.series.iter().enumerate())
+            .map(|(number, colour)| format!(";--c{number}:{colour}"))
+            .collect();
+        let soft = if scheme == "dark" {
+            "#1e2126"
+        } else {
+            "#f5f6f8"
+        };
+        format!(
+            "color-scheme:{scheme};--soft:{soft};--ink:{};--mute:{};--line:{};--axis:{};--paper:{};--good:{};--bad:{}{series}",
+            self.ink, self.mute, self.grid, self.axis, self.paper, self.good, self.bad
+        )
+    }
 
     fn style(&self) -> String {
         let Theme {
@@ -133,6 +197,9 @@ mod tests {
         for theme in [Theme::LIGHT, Theme::DARK] {
             assert!(contrast(theme.ink, theme.paper) > 7.0);
             assert!(contrast(theme.mute, theme.paper) > 4.5);
+            for text in [theme.good, theme.bad] {
+                assert!(contrast(text, theme.paper) > 4.5, "{text}");
+            }
             for colour in theme.series.iter().chain([&theme.good, &theme.bad]) {
                 assert!(
                     contrast(colour, theme.paper) > 2.6,

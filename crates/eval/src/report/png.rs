@@ -8,23 +8,27 @@ use crate::error::{Error, Result};
 
 /// The photograph as `data:image/png;base64,…`, pixel for pixel.
 pub(crate) fn data_address(photo: &SamplePhoto) -> Result<String> {
+    png_address(&photo.rgb, photo.width, photo.height)
+}
+
+/// RGB bytes as `data:image/png;base64,…`.
+pub(crate) fn png_address(rgb: &[u8], width: usize, height: usize) -> Result<String> {
     let failed = |error: &dyn std::fmt::Display| {
         Error::Invalid(format!(
-            "sample {} cannot be written as PNG: {error}",
-            photo.index
+            "a picture of {width}×{height} pixels cannot be written as PNG: {error}"
         ))
     };
-    let width = u32::try_from(photo.width).map_err(|error| failed(&error))?;
-    let height = u32::try_from(photo.height).map_err(|error| failed(&error))?;
+    let across = u32::try_from(width).map_err(|error| failed(&error))?;
+    let down = u32::try_from(height).map_err(|error| failed(&error))?;
     let mut png = Vec::new();
     PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive)
-        .write_image(&photo.rgb, width, height, ExtendedColorType::Rgb8)
+        .write_image(rgb, across, down, ExtendedColorType::Rgb8)
         .map_err(|error| failed(&error))?;
     Ok(format!("data:image/png;base64,{}", base64(&png)))
 }
 
 /// Base 64 (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {

@@ -2,8 +2,8 @@
 
 use super::figures::most_confused;
 use super::format::{
-    NONE, arm_title, count, decimal, duration, optional, percent, points, points_range, rate,
-    scientific,
+    NONE, arm_title, count, decimal, duration, energy, optional, percent, points, points_range,
+    rate, scientific,
 };
 use super::story::reference;
 use crate::comparison::wilson_interval;
@@ -173,10 +173,21 @@ pub(crate) fn embeddings(results: &Results) -> Option<Table> {
 
 /// What every stage of every arm cost, and the sums.
 pub(crate) fn budget(results: &Results) -> Table {
-    let caption = "What training cost. A stage that two arms rest on was run once and stands in both; multiply-adds \
-                   count forward and backward passes."
-        .to_owned();
-    let head = [
+    let measured = results
+        .arms
+        .values()
+        .flat_map(|arm| &arm.train.stages)
+        .any(|stage| stage.joules.is_some());
+    let energy_told = if measured {
+        "energy is that of the processor packages (RAPL), whatever else ran on them."
+    } else {
+        "energy was not measured: the machine shows no counters that could be read (RAPL)."
+    };
+    let caption = format!(
+        "What training cost. A stage that two arms rest on was run once and stands in both; multiply-adds count forward \
+         and backward passes; {energy_told}"
+    );
+    let mut head = vec![
         "Arm",
         "Stage",
         "Epochs",
@@ -185,16 +196,19 @@ pub(crate) fn budget(results: &Results) -> Table {
         "Time",
         "Images/s",
     ];
+    if measured {
+        head.push("Energy");
+    }
     let mut table = Table::new(caption, &head, 2);
     for (name, arm) in results.arms_in_order() {
         let train = &arm.train;
-        let cells = |stage: &str, epochs, images, spent, seconds, speed| {
+        let cells = |stage: &str, epochs, images, spent, seconds, speed, joules| {
             let spent = if spent == 0 {
                 NONE.to_owned()
             } else {
                 scientific(spent)
             };
-            vec![
+            let mut cells = vec![
                 arm_title(name),
                 stage.to_owned(),
                 count(epochs),
@@ -202,7 +216,11 @@ pub(crate) fn budget(results: &Results) -> Table {
                 spent,
                 duration(seconds),
                 rate(speed),
-            ]
+            ];
+            if measured {
+                cells.push(optional(joules, energy));
+            }
+            cells
         };
         for stage in &train.stages {
             let row = cells(
@@ -212,6 +230,7 @@ pub(crate) fn budget(results: &Results) -> Table {
                 stage.multiply_adds,
                 stage.seconds,
                 stage.images_per_second,
+                stage.joules,
             );
             table.push(row, train.stages.len() == 1);
         }
@@ -223,6 +242,7 @@ pub(crate) fn budget(results: &Results) -> Table {
                 train.multiply_adds,
                 train.seconds,
                 train.images_per_second,
+                train.joules(),
             );
             table.push(sum, true);
         }

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use eval::{
     ARMS, ArmResult, ClassificationMetrics, CurvePoint, DatasetRecord, EmbeddingMap, EmbeddingMaps,
-    EmbeddingMetrics, Environment, ReportInput, Results, SamplePhoto, SamplePrediction, StageCurve,
-    StageRecord, TrainRecord,
+    EmbeddingMetrics, Environment, Gallery, GalleryArm, Pictures, ReliabilityBin, ReportInput,
+    Results, SamplePhoto, SamplePrediction, SnapshotFrame, Snapshots, StageCurve, StageRecord,
+    TrainRecord,
 };
 
 const CLASSES: [&str; 10] = [
@@ -82,7 +83,15 @@ fn metrics(labels: &[u32], predicted: &[u32]) -> ClassificationMetrics {
         ece: 0.11 * (1.0 - top1),
         nll: 2.6 * (1.0 - top1),
         confusion,
-        reliability: Vec::new(),
+        reliability: (6..15)
+            .map(|bin| ReliabilityBin {
+                low: f64::from(bin) / 15.0,
+                high: f64::from(bin + 1) / 15.0,
+                images: labels.len() as u64 / 9,
+                confidence: (f64::from(bin) + 0.6) / 15.0,
+                accuracy: top1 + (f64::from(bin) - 10.0) / 40.0,
+            })
+            .collect(),
     }
 }
 
@@ -105,6 +114,7 @@ fn stage(name: &str, epochs: u64, images: u64) -> StageRecord {
             },
         seconds: images_seen as f64 / images_per_second,
         images_per_second,
+        joules: Some(images_seen as f64 / images_per_second * 41.5),
     }
 }
 
@@ -143,6 +153,8 @@ fn curve(
             validation_top1: (stage != "pretrain")
                 .then(|| 0.2 + 0.42 * done + 0.01 * dice.normal()),
             multiply_adds: Some(done_before + epoch as u64 * 9_585_000_000_000),
+            images: Some(done_before / 213_000_000 + epoch as u64 * 45_000),
+            seconds: Some((done_before / 213_000_000) as f64 / 402.5 + epoch as f64 * 111.8),
         }
     });
     StageCurve {
@@ -196,6 +208,120 @@ fn picture(class: u32, dice: &mut Dice) -> Vec<u8> {
         }
     }
     rgb
+}
+
+fn map(arm: &str, method: &str, labels: &[u32], dice: &mut Dice) -> EmbeddingMap {
+    let spread = if arm == "baseline" { 1.4 } else { 4.0 };
+    let spread = spread * if method == "PCA" { 1.0 } else { 1.6 };
+    let points = labels.iter().map(|label| {
+        let angle = f64::from(*label) * 0.628;
+        let radius = spread * (1.0 + 0.25 * f64::from(*label % 3));
+        [
+            (radius * angle.cos() + 1.2 * dice.normal()) as f32,
+            (0.8 * radius * angle.sin() + dice.normal()) as f32,
+        ]
+    });
+    EmbeddingMap {
+        arm: arm.to_owned(),
+        points: points.collect(),
+        explained: (method == "PCA").then_some([0.31, 0.17]),
+    }
+}
+
+/// Pictures of all test images, answers of all arms, and neighbours in the first two.
+fn gallery(images: usize, arms: &[&str], dice: &mut Dice) -> Gallery {
+    let labels: Vec<u32> = (0..images as u32).map(|image| image % 10).collect();
+    let rgb = labels
+        .iter()
+        .flat_map(|label| picture(*label, dice))
+        .collect();
+    let arms = arms
+        .iter()
+        .zip([0.52, 0.575, 0.51, 0.6, 0.7])
+        .enumerate()
+        .map(|(place, (arm, accuracy))| GalleryArm {
+            arm: (*arm).to_owned(),
+            predicted: predictions(&labels, accuracy, dice),
+            confidence: (0..images)
+                .map(|_| (0.35 + 0.64 * dice.uniform()) as f32)
+                .collect(),
+            neighbours: if place > 1 {
+                Vec::new()
+            } else {
+                (0..images)
+                    .map(|image| {
+                        (0..10)
+                            .map(|_| neighbour(image, images, accuracy, dice))
+                            .collect()
+                    })
+                    .collect()
+            },
+        });
+    let arms = arms.collect();
+    Gallery {
+        labels,
+        pictures: Some(Pictures {
+            height: 32,
+            width: 32,
+            rgb,
+        }),
+        arms,
+    }
+}
+
+/// Another image, of the same class (a multiple of ten away) about as often as `accuracy` says.
+fn neighbour(image: usize, images: usize, accuracy: f64, dice: &mut Dice) -> u32 {
+    let away = 1 + (dice.uniform() * (images / 10 - 2) as f64) as usize;
+    let other = usize::from(dice.uniform() > accuracy) * 3;
+    ((image + 10 * away + other) % images) as u32
+}
+
+fn snapshots(arm: &str, space: &str, dice: &mut Dice) -> Snapshots {
+    let labels: Vec<u32> = (0..100).map(|image| image / 10).collect();
+    let gap = match (arm, space) {
+        ("baseline", _) => 0.35,
+        (_, "features") => 0.5,
+        _ => 0.8,
+    };
+    let frames = (0..=12).map(|epoch| {
+        let done = 1.0 - (-3.0 * epoch as f64 / 12.0).exp();
+        let mut similarity = vec![1f32; 100 * 100];
+        for i in 0..100 {
+            for j in i + 1..100 {
+                let apart = if labels[i] == labels[j] { 0.1 } else { 1.0 };
+                let cosine = 0.97 - gap * done * (apart + 0.25 * dice.uniform());
+                similarity[i * 100 + j] = cosine as f32;
+                similarity[j * 100 + i] = cosine as f32;
+            }
+        }
+        SnapshotFrame { epoch, similarity }
+    });
+    Snapshots {
+        arm: arm.to_owned(),
+        space: space.to_owned(),
+        frames: frames.collect(),
+        labels,
+    }
+}
+
+/// The report of the first two arms on `images` test images: as large as a page has to be.
+#[allow(dead_code)] // one of the two users of this file needs it
+pub fn large(images: usize) -> ReportInput {
+    let mut dice = Dice::new(13);
+    let mut input = input(2);
+    let labels: Vec<u32> = (0..images as u32).map(|image| image % 10).collect();
+    let mut maps = |method: &str, count: usize| EmbeddingMaps {
+        method: method.to_owned(),
+        images: (0..count as u32).collect(),
+        labels: labels[..count].to_vec(),
+        maps: ["baseline", "contrastive"]
+            .iter()
+            .map(|arm| map(arm, method, &labels[..count], &mut dice))
+            .collect(),
+    };
+    input.maps = vec![maps("PCA", images), maps("t-SNE", images.min(2500))];
+    input.gallery = Some(gallery(images, &["baseline", "contrastive"], &mut dice));
+    input
 }
 
 /// Results of the first `arms` arms.
@@ -335,27 +461,33 @@ pub fn input(arms: usize) -> ReportInput {
         ));
     }
     let labels: Vec<u32> = (0..TEST_IMAGES as u32).map(|image| image % 10).collect();
-    let maps = runs.iter().take(2).map(|arm| {
-        let spread = if *arm == "baseline" { 1.4 } else { 4.0 };
-        let points = labels.iter().map(|label| {
-            let angle = f64::from(*label) * 0.628;
-            let radius = spread * (1.0 + 0.25 * f64::from(*label % 3));
-            [
-                (radius * angle.cos() + 1.2 * dice.normal()) as f32,
-                (0.8 * radius * angle.sin() + dice.normal()) as f32,
-            ]
-        });
-        EmbeddingMap {
-            arm: (*arm).to_owned(),
-            points: points.collect(),
-            explained: Some([0.31, 0.17]),
-        }
-    });
-    input.maps = Some(EmbeddingMaps {
-        method: "PCA".to_owned(),
-        maps: maps.collect(),
-        labels,
-    });
+    input.maps = ["PCA", "t-SNE"]
+        .into_iter()
+        .map(|method| EmbeddingMaps {
+            method: method.to_owned(),
+            images: (0..TEST_IMAGES as u32).collect(),
+            labels: labels.clone(),
+            maps: runs
+                .iter()
+                .take(2)
+                .map(|arm| map(arm, method, &labels, &mut dice))
+                .collect(),
+        })
+        .collect();
+    input.gallery = Some(gallery(TEST_IMAGES, &runs, &mut dice));
+    input.snapshots = runs
+        .iter()
+        .take(2)
+        .flat_map(|arm| {
+            let spaces: &[&str] = if *arm == "baseline" {
+                &["features"]
+            } else {
+                &["features", "embeddings"]
+            };
+            spaces.iter().map(|space| (*arm, *space))
+        })
+        .map(|(arm, space)| snapshots(arm, space, &mut dice))
+        .collect();
     input.samples = (0..12)
         .map(|index| {
             let label = index as u32 % 10;

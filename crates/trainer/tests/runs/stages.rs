@@ -31,6 +31,9 @@ fn all_arms_run_to_a_report() {
         "environment.json",
         "metrics.jsonl",
         "samples.safetensors",
+        "pictures.safetensors",
+        "baseline/snapshots/supervised-0000.safetensors",
+        "contrastive/snapshots/pretrain-0000.safetensors",
     ] {
         assert!(run.join(file).is_file(), "{file}");
     }
@@ -66,13 +69,54 @@ fn all_arms_run_to_a_report() {
     assert_eq!(results.arms["finetuned"].train.epochs, 2 + 4 + 1);
     assert!(results.comparisons.contains_key("contrastive-baseline"));
     let input = experiment.report_input().unwrap();
-    assert_eq!(input.maps.as_ref().unwrap().maps.len(), 3);
+    // Baseline, contrastive and fine-tuned have features of their own; the control reads the baseline's.
+    let methods: Vec<&str> = input.maps.iter().map(|maps| maps.method.as_str()).collect();
+    assert_eq!(methods, ["PCA", "t-SNE"]);
+    assert!(input.maps.iter().all(|maps| maps.maps.len() == 3));
+    let gallery = input.gallery.as_ref().unwrap();
+    let images = results.arms["baseline"].test.images() as usize;
+    assert_eq!(gallery.labels.len(), images);
+    assert_eq!(
+        gallery.pictures.as_ref().unwrap().rgb.len(),
+        images * 32 * 32 * 3
+    );
+    for arm in &gallery.arms {
+        let right = (0..images).filter(|&i| arm.predicted[i] == gallery.labels[i]);
+        let top1 = right.count() as f64 / images as f64;
+        assert!((top1 - results.arms[&arm.arm].test.classification.top1).abs() < 1e-12);
+        assert_eq!(arm.neighbours.is_empty(), arm.arm == "control");
+    }
+    let spaces: Vec<(&str, &str, usize)> = input
+        .snapshots
+        .iter()
+        .map(|s| (s.arm.as_str(), s.space.as_str(), s.frames.len()))
+        .collect();
+    assert_eq!(
+        spaces,
+        [
+            ("baseline", "features", 3),
+            ("contrastive", "features", 3),
+            ("contrastive", "embeddings", 3)
+        ]
+    );
+    // Training changed what the encoder makes of the images that it was watched by.
+    let frames = &input.snapshots[2].frames;
+    assert_ne!(frames[0].similarity, frames[2].similarity);
     assert_eq!(
         (input.samples.len(), input.samples[0].predictions.len()),
         (6, 4)
     );
     let pretrain = input.curves.iter().find(|c| c.stage == "pretrain").unwrap();
     assert!(pretrain.collapse.is_some() && pretrain.points.len() == 2);
+    let probe = input
+        .curves
+        .iter()
+        .find(|c| c.arm == "contrastive" && c.stage == "probe-linear")
+        .unwrap();
+    // Features are computed once: the probe goes on from where pretraining ended, and sees no more images.
+    assert_eq!(probe.points[0].images, pretrain.points[1].images);
+    assert!(probe.points[0].multiply_adds > pretrain.points[1].multiply_adds);
+    assert!(probe.points[0].seconds > pretrain.points[1].seconds);
     experiment.write_report().unwrap();
     assert!(run.join("results.json").is_file() && run.join("report.html").is_file());
 

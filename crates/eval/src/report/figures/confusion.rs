@@ -6,9 +6,9 @@ use crate::report::svg::{Anchor, Canvas, Figure, number};
 use crate::results::{ArmResult, DatasetRecord};
 
 /// Steps of intensity; one path per step keeps a matrix of a hundred classes small.
-const STEPS: usize = 24;
+pub(super) const STEPS: usize = 24;
 /// Beyond this many classes, cells carry no numbers.
-const NUMBERED: usize = 20;
+pub(super) const NUMBERED: usize = 20;
 /// Beyond this many classes, rows carry no names.
 const NAMED: usize = 40;
 
@@ -19,44 +19,8 @@ pub(crate) fn confusion(name: &str, arm: &ArmResult, dataset: &DatasetRecord) ->
     if classes == 0 || arm.test.images() == 0 {
         return None;
     }
-    let names: Vec<String> = dataset
-        .classes
-        .iter()
-        .map(|class| shorten(class, 12))
-        .collect();
-    let named = classes <= NAMED;
-    let longest = names
-        .iter()
-        .map(|name| text_width(name))
-        .fold(0.0, f64::max);
-    let left = if named { longest + 28.0 } else { 28.0 };
-    let top = if named { 0.72 * longest + 34.0 } else { 28.0 };
-    let cell = ((460.0 - left - if named { 22.0 } else { 6.0 }) / classes as f64).clamp(2.0, 40.0);
+    let (mut canvas, Grid { left, top, cell }) = grid(dataset, classes);
     let side = cell * classes as f64;
-    let mut canvas = Canvas::new(460.0, top + side + 6.0);
-
-    canvas.text((left, 12.0), Anchor::Start, "s mute", "predicted →");
-    canvas.turned_text(
-        (11.0, top + side),
-        Anchor::Start,
-        "s mute",
-        "true class →",
-        -90.0,
-    );
-    if named {
-        for (class, name) in names.iter().enumerate() {
-            let middle = (class as f64 + 0.5) * cell;
-            let size = if cell < 12.0 { "s" } else { "" };
-            canvas.text((left - 8.0, top + middle + 4.0), Anchor::End, size, name);
-            canvas.turned_text(
-                (left + middle + 3.0, top - 8.0),
-                Anchor::Start,
-                size,
-                name,
-                -45.0,
-            );
-        }
-    }
 
     // One path per colour and step of intensity, relative to the images of the true class.
     let mut right = vec![String::new(); STEPS + 1];
@@ -131,6 +95,56 @@ pub(crate) fn confusion(name: &str, arm: &ArmResult, dataset: &DatasetRecord) ->
         data: dataset.label(),
         canvas,
     })
+}
+
+/// Where the cells are.
+pub(super) struct Grid {
+    pub(super) left: f64,
+    pub(super) top: f64,
+    pub(super) cell: f64,
+}
+
+/// A canvas with the names of the classes around an empty matrix.
+pub(super) fn grid(dataset: &DatasetRecord, classes: usize) -> (Canvas, Grid) {
+    let names: Vec<String> = dataset
+        .classes
+        .iter()
+        .map(|class| shorten(class, 12))
+        .collect();
+    let named = classes <= NAMED;
+    let longest = names
+        .iter()
+        .map(|name| text_width(name))
+        .fold(0.0, f64::max);
+    let left = if named { longest + 28.0 } else { 28.0 };
+    let top = if named { 0.72 * longest + 34.0 } else { 28.0 };
+    let cell = ((460.0 - left - if named { 22.0 } else { 6.0 }) / classes as f64).clamp(2.0, 40.0);
+    let side = cell * classes as f64;
+    let mut canvas = Canvas::new(460.0, top + side + 6.0);
+
+    canvas.text((left, 12.0), Anchor::Start, "s mute", "predicted →");
+    canvas.turned_text(
+        (11.0, top + side),
+        Anchor::Start,
+        "s mute",
+        "true class →",
+        -90.0,
+    );
+    if named {
+        for (class, name) in names.iter().enumerate() {
+            let middle = (class as f64 + 0.5) * cell;
+            let size = if cell < 12.0 { "s" } else { "" };
+            canvas.text((left - 8.0, top + middle + 4.0), Anchor::End, size, name);
+            canvas.turned_text(
+                (left + middle + 3.0, top - 8.0),
+                Anchor::Start,
+                size,
+                name,
+                -45.0,
+            );
+        }
+    }
+    (canvas, Grid { left, top, cell })
 }
 
 /// Strength of a cell's colour, 0 to 1. The power lifts rare errors into sight; the cell's number tells the truth.

@@ -13,7 +13,7 @@ const LEFT: f64 = 52.0;
 const RIGHT: f64 = WIDTH - 14.0;
 
 /// The stage as a heading: `Contrastive · pretrain`.
-fn stage_title(curve: &StageCurve) -> String {
+pub(crate) fn stage_title(curve: &StageCurve) -> String {
     format!("{} · {}", arm_title(&curve.arm), curve.stage)
 }
 

@@ -5,11 +5,14 @@ use crate::report::format::{arm_title, count, shorten};
 use crate::report::input::{EmbeddingMap, EmbeddingMaps};
 use crate::report::palette::LIGHT;
 use crate::report::svg::{Anchor, Canvas, Figure};
+use crate::subset::scattered;
 
 const SIDE: f64 = 460.0;
 const MARGIN: f64 = 14.0;
 /// Beyond this many classes, names would hide the dots.
 const NAMED: usize = 12;
+/// More dots than these cover one another, and make a page slow: of more images, some are drawn.
+const DOTS: usize = 2000;
 
 /// The map of one arm.
 pub(crate) fn embedding_map(
@@ -22,13 +25,15 @@ pub(crate) fn embedding_map(
     canvas.rect((0.5, 0.5), (SIDE - 1.0, SIDE - 1.0), "frame");
     let place = placement(&map.points);
     let mut shown = 0usize;
-    for (point, label) in map.points.iter().zip(&maps.labels) {
+    let drawn = scattered(map.points.len(), DOTS);
+    for image in drawn.iter().map(|image| *image as usize) {
+        let (point, label) = (&map.points[image], maps.labels[image]);
         let Some(at) = place(point) else { continue };
         shown += 1;
         canvas.circle(
             at,
             2.3,
-            &format!("dot f{} c{label}", *label as usize % LIGHT.len()),
+            &format!("dot f{} c{label}", label as usize % LIGHT.len()),
         );
     }
     if classes.len() <= NAMED {
@@ -44,29 +49,37 @@ pub(crate) fn embedding_map(
         });
         format!("axis {}{share}", number + 1)
     };
-    canvas.text(
-        (0.0, SIDE + 18.0),
-        Anchor::Start,
-        "s mute",
-        &format!("→ {}", axis(0)),
-    );
-    canvas.text(
-        (SIDE, SIDE + 18.0),
-        Anchor::End,
-        "s mute",
-        &format!("↑ {}", axis(1)),
-    );
-    let left_out = map.points.len() - shown;
+    // The axes of other maps than principal components mean nothing.
+    if map.explained.is_some() {
+        canvas.text(
+            (0.0, SIDE + 18.0),
+            Anchor::Start,
+            "s mute",
+            &format!("→ {}", axis(0)),
+        );
+        canvas.text(
+            (SIDE, SIDE + 18.0),
+            Anchor::End,
+            "s mute",
+            &format!("↑ {}", axis(1)),
+        );
+    }
+    let left_out = drawn.len() - shown;
     let missing = match left_out {
         0 => String::new(),
         1 => " One image has no finite position and is left out.".to_owned(),
         _ => format!(" {left_out} images have no finite position and are left out."),
     };
+    let of_all = if drawn.len() < map.points.len() {
+        format!(" of {}", count(map.points.len() as u64))
+    } else {
+        String::new()
+    };
     Figure {
-        name: format!("map-{}", slug(&map.arm)),
+        name: format!("map-{}-{}", slug(&maps.method), slug(&map.arm)),
         title: format!("{} · {}", arm_title(&map.arm), maps.method),
         caption: format!(
-            "{} test images, the same in every map; colour is the true class.{missing}",
+            "{}{of_all} test images, the same in every map; colour is the true class.{missing}",
             count(shown as u64)
         ),
         spoken: String::new(),
