@@ -4,6 +4,7 @@ mod agreement;
 mod bounds;
 mod catalogue;
 mod edge_cases;
+mod elsewhere;
 mod gradients;
 mod reference;
 mod sampler;
