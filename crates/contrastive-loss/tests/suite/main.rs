@@ -3,6 +3,7 @@
 mod agreement;
 mod bounds;
 mod catalogue;
+mod context;
 mod edge_cases;
 mod elsewhere;
 mod gradients;
