@@ -35,7 +35,8 @@ pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
         training.clone(),
         &model.groups(),
         loader.steps_per_epoch(),
-    )?;
+    )?
+    .keeping(&model)?;
     let outcome = wheel.run(
         &ImageFeed { loader, device },
         |batch, place| model.forward(batch, place),
