@@ -1,4 +1,4 @@
-//! Batch-hard mining, Hermans et al. 2017 (arXiv 1703.07737), equation 5.
+//! Batch-hard mining, Hermans et al. 2017 (arXiv 1703.07737), "batch hard".
 
 use candle_core::Tensor;
 

@@ -1,5 +1,5 @@
-//! InfoNCE, van den Oord et al. 2018 (arXiv 1807.03748), equation 4; with a queue of negatives, He et al. 2020 (MoCo, arXiv
-//! 1911.05722), equation 1.
+//! InfoNCE, van den Oord et al. 2018 (arXiv 1807.03748); with a queue of negatives, He et al. 2020 (MoCo, arXiv
+//! 1911.05722).
 
 use candle_core::Tensor;
 
