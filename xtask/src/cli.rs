@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use cifar_data::DatasetName;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use contrastive_loss::Loss;
 
 use resnet::Init;
 use trainer::BenchNetwork;
@@ -52,6 +53,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Do all of it: data, every arm of the recipe, evaluation and report.
     RunAll(StageArgs),
+    /// Pretrain with several losses at equal budget and compare linear probes on the test split.
+    CompareLosses(CompareArgs),
     /// Measure training steps per second, alone or against stock Candle.
     Bench(BenchArgs),
     /// Say what this machine offers: device, threads, SIMD, memory, disk, data.
@@ -130,6 +133,31 @@ pub struct ReportArgs {
     pub common: Common,
 
     /// Also put the table into this text file, between `<!-- results -->` and `<!-- /results -->`.
+    #[arg(long, value_name = "FILE")]
+    pub readme: Option<PathBuf>,
+}
+
+/// Flags of `compare-losses`.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArgs {
+    /// What to run, on which data, where. Each loss and seed has a folder of its own inside of --run-dir.
+    #[command(flatten)]
+    pub stages: StageArgs,
+
+    /// The losses, by name.
+    #[arg(
+        long,
+        value_name = "NAME,NAME,…",
+        value_delimiter = ',',
+        default_value = "npairs,supcon_out,supcon_in,nt_xent"
+    )]
+    pub losses: Vec<Loss>,
+
+    /// One run of each loss for every seed from --seed on; the table has means and ranges.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub seeds: u64,
+
+    /// Also put the table into this text file, between `<!-- losses -->` and `<!-- /losses -->`.
     #[arg(long, value_name = "FILE")]
     pub readme: Option<PathBuf>,
 }

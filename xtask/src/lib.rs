@@ -73,6 +73,7 @@ fn run(command: Command) -> Result<()> {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::RunAll(args) => commands::run_all::run(&args),
+        Command::CompareLosses(args) => commands::compare_losses::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Doctor(flags) => commands::doctor::run(&flags),
         Command::Completions { shell } => commands::completions::run(shell),

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod bench;
+pub mod compare_losses;
 pub mod completions;
 pub mod doctor;
 pub mod download;

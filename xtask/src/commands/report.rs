@@ -13,8 +13,11 @@ use crate::{
 };
 
 /// The marks between which `--readme` writes.
-const BEGIN: &str = "<!-- results -->";
-const END: &str = "<!-- /results -->";
+const MARKS: Marks = Marks("<!-- results -->", "<!-- /results -->");
+
+/// Where a generated text begins and where it ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Marks(pub(super) &'static str, pub(super) &'static str);
 
 /// Needs a run with at least one evaluated arm; trains nothing.
 pub fn run(args: &ReportArgs) -> Result<()> {
@@ -28,7 +31,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     )?;
     let results = session.report()?;
     match &args.readme {
-        Some(file) => put_into(file, &block(&results)),
+        Some(file) => put_into(file, MARKS, &block(&results)),
         None => Ok(()),
     }
 }
@@ -48,7 +51,7 @@ fn block(results: &Results) -> String {
 }
 
 /// The command without the place of the data, which is another on every machine.
-fn elsewhere(command: &str) -> String {
+pub(super) fn elsewhere(command: &str) -> String {
     let mut words: Vec<&str> = command.split(' ').collect();
     for index in 1..words.len() {
         if words[index - 1] == "--data-dir" {
@@ -59,13 +62,14 @@ fn elsewhere(command: &str) -> String {
 }
 
 /// Replaces what stands between the marks of a text file.
-fn put_into(file: &Path, block: &str) -> Result<()> {
+pub(super) fn put_into(file: &Path, marks: Marks, block: &str) -> Result<()> {
     let name = file.display();
     let text = fs_err::read_to_string(file)
         .map_err(|error| bad_input(format!("--readme {name}: cannot be read: {error}")))?;
-    let new = replaced(&text, block).ok_or_else(|| {
+    let new = replaced(&text, marks, block).ok_or_else(|| {
+        let Marks(begin, end) = marks;
         bad_input(format!(
-            "--readme {name}: the marks {BEGIN} and {END} are missing; put them where the table is to stand"
+            "--readme {name}: the marks {begin} and {end} are missing; put them where the table is to stand"
         ))
     })?;
     let beside = file.with_extension("new");
@@ -74,9 +78,9 @@ fn put_into(file: &Path, block: &str) -> Result<()> {
     Ok(())
 }
 
-fn replaced(text: &str, block: &str) -> Option<String> {
-    let begin = text.find(BEGIN)? + BEGIN.len();
-    let end = begin + text[begin..].find(END)?;
+fn replaced(text: &str, marks: Marks, block: &str) -> Option<String> {
+    let begin = text.find(marks.0)? + marks.0.len();
+    let end = begin + text[begin..].find(marks.1)?;
     Some(format!("{}\n{block}\n{}", &text[..begin], &text[end..]))
 }
 
@@ -95,11 +99,12 @@ mod tests {
 
     #[test]
     fn only_the_text_between_the_marks_changes() {
-        let text = format!("a\n{BEGIN}\nold\n{END}\nb {END}");
-        let new = replaced(&text, "new").unwrap();
-        assert_eq!(new, format!("a\n{BEGIN}\nnew\n{END}\nb {END}"));
-        assert_eq!(replaced(&new, "new").unwrap(), new);
-        assert!(replaced("a", "new").is_none());
-        assert!(replaced(END, "new").is_none());
+        let Marks(begin, end) = MARKS;
+        let text = format!("a\n{begin}\nold\n{end}\nb {end}");
+        let new = replaced(&text, MARKS, "new").unwrap();
+        assert_eq!(new, format!("a\n{begin}\nnew\n{end}\nb {end}"));
+        assert_eq!(replaced(&new, MARKS, "new").unwrap(), new);
+        assert!(replaced("a", MARKS, "new").is_none());
+        assert!(replaced(end, MARKS, "new").is_none());
     }
 }
