@@ -180,7 +180,7 @@ mod tests {
                 ("supcon_out", 1, 8),
                 ("npairs", 2, 5),
                 ("nt_xent", 2, 7),
-                ("supcon_in", 1, 24),
+                ("supcon_in", 1, 13),
             ] {
                 let recipe = recipe(loss, Some(chunk));
                 let batch = batch(24, views, 16);

@@ -146,7 +146,7 @@ fn caption(first: &Results, lines: &[Line]) -> String {
     let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
     let data = &first.dataset;
     format!(
-        "{}: {} training and {} test images of {}×{}; {} ({}), {} epochs of {} views, batches of {}, temperature {}, {}; seeds {}. \
+        "{}: {} training and {} test images of {}×{}; {} ({}), {} passes over {} views, batches of {}, temperature {}, {}; seeds {}. \
          `{}` on {}, {} threads, {}.",
         data.label(),
         data.train_images,
@@ -161,11 +161,26 @@ fn caption(first: &Results, lines: &[Line]) -> String {
         field("/pretrain/temperature"),
         field("/pretrain/optimizer/kind"),
         seeds.join(", "),
-        elsewhere(&command_line()),
+        from_scratch(&elsewhere(&command_line())),
         machine.cpu,
         machine.threads,
         machine.simd,
     )
+}
+
+/// The command without what only goes on with runs that are there.
+fn from_scratch(command: &str) -> String {
+    let mut words = Vec::new();
+    let mut rest = command.split(' ');
+    while let Some(word) = rest.next() {
+        match word {
+            "--resume" => {}
+            "--run-dir" => drop(rest.next()),
+            word if word.starts_with("--run-dir=") => {}
+            word => words.push(word),
+        }
+    }
+    words.join(" ")
 }
 
 /// `48.3 %`, with the range where there are several.
@@ -245,6 +260,14 @@ mod tests {
         assert!(
             text.contains("triplets") && text.contains("supcon_out"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn the_command_of_the_caption_begins_anew() {
+        assert_eq!(
+            from_scratch("cargo xtask compare-losses --resume --run-dir /a/b --seeds 2"),
+            "cargo xtask compare-losses --seeds 2"
         );
     }
 
