@@ -1,19 +1,19 @@
 """The step that `cargo xtask bench` measures, in plain PyTorch, to be measured beside it.
 
 torchvision's ResNets on 32x32 images, channels_last, forward + backward + SGD (momentum 0.9, weight decay 5e-4) or
-features in evaluation mode. Asked line by line on standard input (the first
+features in evaluation mode; or views of PIL images by torchvision's transforms with SupContrast's settings. Asked line by line on standard input (the first
 line says what), answers line by line on standard output, so that a caller can alternate it with something else:
 
   {"network": "r50", "batch": 128, "precision": "f32", "task": "train", "threads": 2}   ->  {"ready": ..., versions}
   {"steps": 3}                                                                         ->  {"seconds": 1.23, "loss": 2.3}
   {"memory": true}                                                                     ->  {"peak_bytes": 123456}
 
-`peak_bytes` is the process's peak resident memory above what it held before the network was made.
+Tasks: train, features, data (batch views per step; no network, no precision). `peak_bytes` is the process's peak resident
+memory above what it held before batch and network were made (null where the system does not tell: not Linux).
 End of input ends it. Needs torch and torchvision.
 """
 
 import json
-import resource
 import sys
 import time
 
@@ -32,8 +32,22 @@ def network(name):
     return net.to(memory_format=torch.channels_last)
 
 
-def resident_peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def memory(field):
+    """A line of /proc/self/status, in bytes."""
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
+    except (OSError, StopIteration):
+        return None
+
+
+def forget_peak():
+    """Lets the peak begin anew: what the imports took for a moment is not the step's."""
+    try:
+        with open("/proc/self/clear_refs", "w") as refs:
+            refs.write("5")
+    except OSError:
+        pass
 
 
 def train_step(net, images, labels, bf16):
@@ -62,19 +76,43 @@ def feature_step(net, images, bf16):
     return step
 
 
+def data_step(count):
+    from PIL import Image
+    from torchvision import transforms
+
+    jitter = transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)
+    view = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(32, scale=(0.2, 1.0)),
+            transforms.RandomHorizontalFlip(),
+            transforms.RandomApply([jitter], p=0.8),
+            transforms.RandomGrayscale(p=0.2),
+            transforms.ToTensor(),
+            transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+        ]
+    )
+    pixels = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8).numpy()
+    photographs = [Image.fromarray(image) for image in pixels]
+    return lambda: torch.stack([view(image) for image in photographs]).mean()
+
+
 def main():
     request = json.loads(sys.stdin.readline())
     torch.set_num_threads(request["threads"])
     torch.manual_seed(0)
-    before = resident_peak()
-    images = torch.randn(request["batch"], 3, 32, 32).to(memory_format=torch.channels_last)
-    labels = torch.arange(request["batch"]) % 10
-    net = network(request["network"])
-    bf16 = request["precision"] == "bf16"
-    if request["task"] == "train":
-        step = train_step(net, images, labels, bf16)
+    forget_peak()
+    before = memory("VmRSS:")
+    bf16 = request.get("precision") == "bf16"
+    if request["task"] == "data":
+        step = data_step(request["batch"])
     else:
-        step = feature_step(net, images, bf16)
+        images = torch.randn(request["batch"], 3, 32, 32).to(memory_format=torch.channels_last)
+        labels = torch.arange(request["batch"]) % 10
+        net = network(request["network"])
+        if request["task"] == "train":
+            step = train_step(net, images, labels, bf16)
+        else:
+            step = feature_step(net, images, bf16)
     step()
     ready = {
         "ready": True,
@@ -87,7 +125,8 @@ def main():
     for line in sys.stdin:
         request = json.loads(line)
         if "memory" in request:
-            print(json.dumps({"peak_bytes": resident_peak() - before}), flush=True)
+            peak = memory("VmHWM:")
+            print(json.dumps({"peak_bytes": peak - before if peak else None}), flush=True)
             continue
         begun = time.perf_counter()
         for _ in range(request["steps"]):

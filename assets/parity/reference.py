@@ -15,8 +15,8 @@ uniform angle within +-0.02 turn (bilinear, edges reflected). Pixels are normali
 the mean and the standard deviation of the training images. Batch norm is PyTorch's (momentum 0.1,
 eps 1e-5); initialisation is torchvision's for the encoder and nn.Linear's default for the heads.
 
-Data: the first 25,000 training images (--limit) and the whole test split. Validation: the last 500 images
-of every class in file order are taken out of train, so that 20,000 train; the same for every seed.
+Data: the last 500 training images of every class in file order are the validation split; of the 45,000 left
+the first 25,000 (--limit) train; the same for every seed. The test split is whole.
 Test is read once, after all training of an arm.
 
 Needs torch, torchvision, numpy, pyarrow, pillow. One JSON line per epoch is appended to --out.
@@ -248,7 +248,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=3, help="epochs of the baseline and of the pretraining")
     parser.add_argument("--head-epochs", type=int, default=5)
     parser.add_argument("--arms", nargs="+", default=["baseline", "contrastive"], choices=["baseline", "contrastive"])
-    parser.add_argument("--limit", type=int, default=25000, help="only the first N images of each split; 0: all of them")
+    parser.add_argument("--limit", type=int, default=25000, help="at most N images of each split; 0: all of them")
     args = parser.parse_args()
 
     run = Run(args)

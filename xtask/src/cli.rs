@@ -2,17 +2,21 @@
 //!
 //! Values are parsed into typed enums here, so that a bad one is refused before anything is opened.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use cifar_data::DatasetName;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use contrastive_loss::Loss;
+use serde::{Deserialize, Serialize};
 
 use resnet::Init;
 use trainer::BenchNetwork;
 
-use crate::{commands::bench::Peer, device::DeviceChoice};
+use crate::{
+    commands::bench::{Peer, Section},
+    device::DeviceChoice,
+};
 
 /// Does contrastive pretraining with a frozen-encoder head beat supervised training of the same
 /// network on CIFAR-10?
@@ -55,7 +59,7 @@ pub enum Command {
     RunAll(StageArgs),
     /// Pretrain with several losses at equal budget and compare linear probes on the test split.
     CompareLosses(CompareArgs),
-    /// Measure training steps per second, alone or against stock Candle.
+    /// Measure training steps per second, alone or against stock Candle or PyTorch.
     Bench(BenchArgs),
     /// Say what this machine offers: device, threads, SIMD, memory, disk, data.
     Doctor(Common),
@@ -171,36 +175,61 @@ pub struct BenchArgs {
     pub what: Option<BenchOf>,
 
     /// Network: r50 (torchvision's ResNet-50), r50-cifar or r18-cifar (3×3 stem), on 32×32 images.
-    #[arg(long, value_name = "NAME", default_value = "r50")]
-    pub network: BenchNetwork,
+    ///
+    /// Without it: r50; with `--peer torch` each at its batch.
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<BenchNetwork>,
 
-    /// How activations are kept: f32 or bf16.
-    #[arg(long, value_enum, default_value_t)]
-    pub precision: PrecisionChoice,
+    /// How activations are kept: f32 or bf16 [default: f32; with `--peer torch` or `--layers` both].
+    #[arg(long, value_enum)]
+    pub precision: Option<PrecisionChoice>,
 
-    /// Images per step.
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=65536))]
-    pub batch: u32,
+    /// Images per step [default: 128; with `--peer torch` or `--layers` the network's own].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=65536))]
+    pub batch: Option<u32>,
 
-    /// Rounds; each measures this project and then the peer, and the medians are compared.
+    /// Rounds; each measures every contender in turn, and the medians are compared.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
 
-    /// Training steps per measurement.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub steps: u32,
+    /// Training steps per measurement [default: 2; with `--peer torch` as many as take a second].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub steps: Option<u32>,
 
-    /// Measure the same step written with stock Candle operators, alternating in this process.
+    /// Measure somebody else's step in turn.
     #[arg(long, value_enum)]
     pub peer: Option<Peer>,
+
+    /// With `--peer torch`: only these comparisons; repeatable or separated by commas.
+    #[arg(long, value_enum, value_name = "SECTION", value_delimiter = ',')]
+    pub only: Vec<Section>,
+
+    /// With `--peer torch`: a Python that imports torch and torchvision.
+    ///
+    /// Without it: the active virtual environment's, else python3.
+    #[arg(long, value_name = "PYTHON")]
+    pub python: Option<PathBuf>,
+
+    /// With `--peer torch`: put the tables into this text file, between `<!-- bench:begin -->` and `<!-- bench:end -->`;
+    /// repeatable.
+    #[arg(long, value_name = "FILE")]
+    pub write: Vec<PathBuf>,
+
+    /// Measure every distinct convolution of the network alone, beside the register tile's own speed.
+    #[arg(long)]
+    pub layers: bool,
 
     /// Device: auto, cpu, cuda, cuda:N or metal.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
 
-    /// Print one JSON object instead of the table.
+    /// Print JSON instead of the table.
     #[arg(long)]
     pub json: bool,
+
+    /// Answer another `bench`, line by line.
+    #[arg(long, hide = true)]
+    pub worker: bool,
 }
 
 /// What `bench` measures beside training steps.
@@ -347,13 +376,23 @@ mod tests {
 }
 
 /// `--precision`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PrecisionChoice {
     /// 32 bits.
     #[default]
     F32,
     /// Activations of 16 bits; parameters and sums stay f32.
     Bf16,
+}
+
+impl fmt::Display for PrecisionChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
 }
 
 impl From<PrecisionChoice> for trainer::Precision {

@@ -12,6 +12,7 @@ mod device;
 mod exit;
 mod logs;
 mod machine;
+mod marks;
 mod notice;
 mod plan;
 mod progress;

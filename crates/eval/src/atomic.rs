@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
 ///
 /// The parent folder must exist. On any failure the old file stays as it was.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |source| failed(path, source);
     let file = partial(path, bytes).map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;

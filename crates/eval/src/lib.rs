@@ -25,6 +25,8 @@ mod uniformity;
 
 pub use alignment::alignment;
 pub use alignment::view_alignment;
+#[doc(hidden)]
+pub use atomic::write_atomically;
 pub use classification::ClassificationMetrics;
 pub use classification::classification;
 pub use comparison::Comparison;

@@ -3,6 +3,8 @@
 
 mod allocator;
 mod batch_norm;
+#[doc(hidden)]
+pub mod bench;
 pub mod compose;
 mod conv;
 mod cpu;

@@ -185,10 +185,10 @@ pub fn feature_step(
 }
 
 impl FeatureStep {
-    /// One pass over the batch.
-    pub fn run(&mut self) -> Result<()> {
-        self.encoder.forward(&self.batch.input, Mode::Frozen)?;
-        Ok(self.encoder.parameters.device().synchronize()?)
+    /// One pass over the batch; the mean of all features.
+    pub fn run(&mut self) -> Result<f32> {
+        let features = self.encoder.forward(&self.batch.input, Mode::Frozen)?;
+        Ok(features.mean_all()?.to_scalar()?)
     }
 
     /// Images of a pass.

@@ -38,6 +38,29 @@ const REFUSED: &[(&[&str], &[&str])] = &[
         &["bench", "--peer", "jax"],
         &["--peer", "jax", "stock-candle"],
     ),
+    (&["bench", "--only", "train"], &["--only", "--peer torch"]),
+    (
+        &["bench", "--peer=torch", "--only=speed"],
+        &["--only", "speed", "threads"],
+    ),
+    (&["bench", "--python", "x"], &["--python", "--peer torch"]),
+    (&["bench", "--write", "x.md"], &["--write", "--peer torch"]),
+    (
+        &["bench", "--peer=torch", "--precision=f32"],
+        &["--precision", "both"],
+    ),
+    (
+        &["bench", "--peer=torch", "--device=metal"],
+        &["--device", "CPU"],
+    ),
+    (
+        &["bench", "--layers", "--peer=torch"],
+        &["--layers", "--peer"],
+    ),
+    (
+        &["bench", "--layers", "--steps=2"],
+        &["--steps", "--layers"],
+    ),
     // recipes
     (
         &["run-all", "--recipe", "smok"],

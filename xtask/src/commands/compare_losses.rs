@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::{
     cli::{CompareArgs, StageArgs},
-    commands::report::{Marks, elsewhere, put_into},
+    commands::report::elsewhere,
+    marks::Marks,
     plan::Existing,
     session::{Session, command_line},
     text::out,
@@ -21,7 +22,11 @@ const RECIPE: &str = "losses";
 /// Where the runs live, where no folder is named.
 const FOLDER: &str = "runs/losses";
 /// The marks between which `--readme` writes.
-const MARKS: Marks = Marks("<!-- losses -->", "<!-- /losses -->");
+const MARKS: Marks = Marks {
+    flag: "--readme",
+    begin: "<!-- losses -->",
+    end: "<!-- /losses -->",
+};
 /// The arm that is compared.
 const ARM: &str = "contrastive";
 
@@ -48,7 +53,7 @@ pub fn run(args: &CompareArgs) -> Result<()> {
     let table = table(&lines);
     out(&table)?;
     match &args.readme {
-        Some(file) => put_into(file, MARKS, &table),
+        Some(file) => MARKS.put(file, &table),
         None => Ok(()),
     }
 }

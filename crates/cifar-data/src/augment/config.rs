@@ -187,7 +187,8 @@ impl Augmentation {
 /// |---|---|---|---|---|
 /// | `none` | – | – | – | |
 /// | `keras` | random | rotation ±0.02 turn | – | Keras's supervised contrastive example |
-/// | `standard` | alternating | reflect-pad 4, crop | – | airbench |
+/// | `light` | alternating | reflect-pad 2, crop | – | airbench94 |
+/// | `standard` | alternating | reflect-pad 4, crop | – | airbench96 |
 /// | `supcon` | random | resized crop (0.2, 1) | jitter (.4,.4,.4,.1) p .8, grey .2 | SupContrast |
 /// | `simclr` | random | resized crop (0.08, 1) | jitter (.4,.4,.4,.1) p .8 (strength 0.5), grey .2 | SimCLR on CIFAR-10 |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -202,17 +203,20 @@ pub enum Policy {
     SimClr,
     /// SupContrast's.
     SupCon,
-    /// Translation and flip.
+    /// Flip and a small translation, for trainings of few epochs.
+    Light,
+    /// Flip and translation.
     Standard,
 }
 
 impl Policy {
     /// All policies.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::None,
         Self::Keras,
         Self::SimClr,
         Self::SupCon,
+        Self::Light,
         Self::Standard,
     ];
 
@@ -223,6 +227,7 @@ impl Policy {
             Self::Keras => "keras",
             Self::SimClr => "simclr",
             Self::SupCon => "supcon",
+            Self::Light => "light",
             Self::Standard => "standard",
         }
     }
@@ -246,6 +251,14 @@ impl Policy {
             grey: 0.2,
             ..off
         };
+        let shifted = |pad| Augmentation {
+            flip: Flip::Alternating,
+            pad_crop: Some(PadCrop {
+                pad,
+                mode: Pad::Reflect,
+            }),
+            ..off
+        };
         match self {
             Self::None => off,
             Self::Keras => Augmentation {
@@ -255,14 +268,8 @@ impl Policy {
             },
             Self::SimClr => contrastive(0.08),
             Self::SupCon => contrastive(0.2),
-            Self::Standard => Augmentation {
-                flip: Flip::Alternating,
-                pad_crop: Some(PadCrop {
-                    pad: 4,
-                    mode: Pad::Reflect,
-                }),
-                ..off
-            },
+            Self::Light => shifted(2),
+            Self::Standard => shifted(4),
         }
     }
 }
@@ -284,7 +291,7 @@ impl FromStr for Policy {
                 Error::setting(
                     "policy",
                     text,
-                    "one of none, keras, simclr, supcon, standard is accepted",
+                    "one of none, keras, simclr, supcon, light, standard is accepted",
                 )
             })
     }

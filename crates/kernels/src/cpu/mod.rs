@@ -16,6 +16,7 @@ pub mod tile;
 pub mod transpose;
 pub mod value;
 pub mod weight_grad;
+pub mod weight_grad_rows;
 
 #[cfg(test)]
 mod bf16_tests;

@@ -25,6 +25,9 @@ pub trait Value: Plain + Send + Sync + std::fmt::Debug + 'static {
     /// Units of one k-step (f32) or two (bf16): `to[j] = (first[j], second[j])`; without a second row, zeros.
     fn interleave(first: &[Self], second: Option<&[Self]>, to: &mut [u32]);
 
+    /// The same for a number of columns that the compiler knows: whole vectors. Of f32 the second row is not read.
+    fn interleave_array<const N: usize>(first: &[Self; N], second: &[Self; N]) -> [u32; N];
+
     /// The same memory as f32, where that is what it holds.
     fn as_f32(out: Shared<'_, Self>) -> Option<Shared<'_, f32>>;
 }
@@ -49,6 +52,11 @@ impl Value for f32 {
         for (to, x) in to.iter_mut().zip(first) {
             *to = x.to_bits();
         }
+    }
+
+    #[inline(always)]
+    fn interleave_array<const N: usize>(first: &[Self; N], _second: &[Self; N]) -> [u32; N] {
+        first.map(f32::to_bits)
     }
 
     fn as_f32(out: Shared<'_, Self>) -> Option<Shared<'_, f32>> {
@@ -88,6 +96,13 @@ impl Value for bf16 {
                 }
             }
         }
+    }
+
+    #[inline(always)]
+    fn interleave_array<const N: usize>(first: &[Self; N], second: &[Self; N]) -> [u32; N] {
+        // Both rows by value: what is read cannot alias what is written.
+        let (low, high) = (*first, *second);
+        std::array::from_fn(|j| u32::from(low[j].to_bits()) | u32::from(high[j].to_bits()) << 16)
     }
 
     fn as_f32(_out: Shared<'_, Self>) -> Option<Shared<'_, f32>> {

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Taps with many channels are reduced one at a time, over exactly the pixels that see them; taps with few channels (a
-//! network's first layer) share panels, side by side, with zeros where a tap lies in the padding. Long reductions over
-//! small results are cut into slices, summed afterwards in order.
+//! network's first layer) share panels, side by side, with zeros where a tap lies in the padding; windows on large maps
+//! are reduced row by row ([`super::weight_grad_rows`]). Long reductions over small results are cut into slices, summed
+//! afterwards in order.
 
 use rayon::prelude::*;
 
@@ -16,6 +17,7 @@ use super::plan::pairs;
 use super::tile::{A_PITCH, K_PITCH, KC, Kernel, MAX_MR, Onto, Run, Side};
 use super::transpose::transpose;
 use super::value::Value;
+use super::weight_grad_rows;
 use crate::geometry::ConvShape;
 
 /// Most output channels of one task.
@@ -23,9 +25,9 @@ const BLOCK_OUT: usize = 256;
 /// Most panels of one task.
 const BLOCK_PANELS: usize = 8;
 /// Tasks to aim for, as in [`super::gather`].
-const TASKS: usize = 16;
+pub const TASKS: usize = 16;
 /// Fewest pixels worth a slice of their own.
-const SLICE: usize = 512;
+pub const SLICE: usize = 512;
 
 /// Taps reduced together, and the pixels of one image that any of them sees.
 struct Bundle {
@@ -48,6 +50,9 @@ struct Task<'a> {
 /// `dw: [O, kh, kw, C/g]` from `x: [N, H, W, C]` and `dy: [N, H', W', O]`.
 pub fn conv_backward_weight<T: Value>(s: &ConvShape, x: &[T], dy: &[T]) -> Vec<f32> {
     let kernel = Kernel::of::<T>();
+    if weight_grad_rows::applies::<T>(kernel, s) {
+        return weight_grad_rows::conv_backward_weight(kernel, s, x, dy);
+    }
     let groups = s.cfg.groups;
     let (ck, og) = (s.c / groups, s.o / groups);
     let bundles = bundles(s, ck, kernel.nr);
@@ -82,16 +87,21 @@ pub fn conv_backward_weight<T: Value>(s: &ConvShape, x: &[T], dy: &[T]) -> Vec<f
         }
     }
     let len = s.o * s.kh * s.kw * ck;
-    let fill = |out: Shared<'_, f32>| {
-        let run = |all: Shared<'_, f32>| {
-            tasks.par_iter().with_max_len(1).for_each(|task| {
-                with_workspace(|space| {
-                    let _entered = kernel.enter();
-                    // SAFETY: tasks differ in slice, group, taps, outputs or panels: no value belongs to two.
-                    unsafe { task.run(kernel, s, x, dy, slices, space, all) }
-                });
+    sliced(len, slices, |all| {
+        tasks.par_iter().with_max_len(1).for_each(|task| {
+            with_workspace(|space| {
+                let _entered = kernel.enter();
+                // SAFETY: tasks differ in slice, group, taps, outputs or panels: no value belongs to two. Bundles hold
+                // every tap, and a task overwrites its block even where it has no pixels.
+                unsafe { task.run(kernel, s, x, dy, slices, space, all) }
             });
-        };
+        });
+    })
+}
+
+/// The sum over slices, in order, of results of `len` values; `run` writes all of them, slice after slice.
+pub fn sliced(len: usize, slices: usize, run: impl Fn(Shared<'_, f32>)) -> Vec<f32> {
+    let fill = |out: Shared<'_, f32>| {
         if slices == 1 {
             run(out);
             return;
@@ -110,8 +120,7 @@ pub fn conv_backward_weight<T: Value>(s: &ConvShape, x: &[T], dy: &[T]) -> Vec<f
             });
         });
     };
-    // SAFETY: bundles hold every tap, and a task overwrites its block even where it has no pixels; with slices, the sum
-    // writes everything.
+    // SAFETY: with one slice `run` writes everything, with several the sum does.
     unsafe { written(len, fill) }
 }
 
@@ -149,7 +158,7 @@ fn bundles(s: &ConvShape, ck: usize, nr: usize) -> Vec<Bundle> {
 }
 
 /// The rows of one k-step (f32) or of the two of a pair (bf16; no second one at the end of an odd number).
-type Step<'a, T> = (&'a [T], Option<&'a [T]>);
+pub type Step<'a, T> = (&'a [T], Option<&'a [T]>);
 
 impl Task<'_> {
     /// # Safety
@@ -209,21 +218,17 @@ impl Task<'_> {
                 .map(|pixel| {
                     let (image, spot) = place(pixel);
                     let at = image * s.ho * s.wo * s.o + targets[spot] + self.group * og + o0;
-                    &dy[at..][..o1 - o0]
+                    // Beyond the task's channels where it can, so that tiles are packed as whole vectors.
+                    &dy[at..dy.len().min(at + o1 - o0 + K_PITCH)]
                 })
                 .collect();
             let outs = in_steps(&rows);
             match side {
-                Side::Steps => {
-                    for t in 0..tiles {
-                        let to = &mut a[t * KC * K_PITCH..][..steps * K_PITCH];
-                        pack_steps(&outs, tile_rows(t), K_PITCH, to);
-                    }
-                }
+                Side::Steps => pack_tiles(&outs, o1 - o0, tiles, a),
                 Side::Rows => {
                     let wide = o1 - o0;
                     let flat = space.c.get::<u32>(steps * wide);
-                    pack_steps(&outs, (0, wide), wide, flat);
+                    pack_steps(&outs, wide, flat);
                     transpose(flat, wide, steps, wide, A_PITCH, a);
                 }
             }
@@ -236,7 +241,14 @@ impl Task<'_> {
                         &x[image * s.h * s.w * s.c + self.group * ck + at..][..ck]
                     })
                     .collect();
-                pack_panels(&in_steps(&columns), first_column, last_column, kernel.nr, b);
+                pack_panels(
+                    &in_steps(&columns),
+                    first_column,
+                    last_column,
+                    kernel.nr,
+                    KC,
+                    b,
+                );
             } else {
                 let flat = space.c.get::<T>(count * width);
                 for (row, pixel) in flat.chunks_exact_mut(width).zip(from..) {
@@ -245,7 +257,14 @@ impl Task<'_> {
                     gather_taps(x, &sources[spot * together..][..together], ck, row);
                 }
                 let columns: Vec<&[T]> = flat.chunks_exact(width).collect();
-                pack_panels(&in_steps(&columns), first_column, last_column, kernel.nr, b);
+                pack_panels(
+                    &in_steps(&columns),
+                    first_column,
+                    last_column,
+                    kernel.nr,
+                    KC,
+                    b,
+                );
             }
             if kernel.tiled {
                 for b in b.chunks_exact_mut(KC * kernel.nr) {
@@ -320,19 +339,20 @@ fn gather_taps<T: Value>(x: &[T], sources: &[Option<usize>], ck: usize, to: &mut
 }
 
 vectorised! {
-    /// `to[k · pitch + i]`: the unit of step k at column `range.0 + i`.
-    pub fn pack_steps<T: Value>(steps: &[Step<'_, T>], range: (usize, usize), pitch: usize, to: &mut [u32]) {
-        let (from, end) = range;
-        for ((first, second), to) in steps.iter().zip(to.chunks_exact_mut(pitch)) {
-            match first.get(from..from + K_PITCH) {
-                // One vector; what it holds beyond the tile's rows is never read.
-                Some(first) if pitch == K_PITCH => {
-                    let second = second.map(|s| &s[from..from + K_PITCH]);
-                    T::interleave(first, second, &mut to[..K_PITCH]);
-                }
-                _ => {
-                    let second = second.map(|s| &s[from..end]);
-                    T::interleave(&first[from..end], second, &mut to[..end - from]);
+    /// The rows of register tiles, `K_PITCH` units apart: `to[(t · KC + k) · K_PITCH + i]` is step k at row i of tile t.
+    pub fn pack_tiles<T: Value>(steps: &[Step<'_, T>], wide: usize, tiles: usize, to: &mut [u32]) {
+        let zeros = [T::ZERO; K_PITCH];
+        let ranges: Vec<(usize, usize)> = (0..tiles)
+            .map(|t| (wide * t / tiles, wide * (t + 1) / tiles))
+            .collect();
+        for (k, (first, second)) in steps.iter().enumerate() {
+            for (t, &(from, end)) in ranges.iter().enumerate() {
+                let to = &mut to[(t * KC + k) * K_PITCH..][..K_PITCH];
+                let second_vector = second.map_or(Some(&zeros), |s| s[from..].first_chunk());
+                match first[from..].first_chunk().zip(second_vector) {
+                    // One vector; what it holds beyond the tile's rows is never read.
+                    Some((first, second)) => to.copy_from_slice(&T::interleave_array(first, second)),
+                    None => T::interleave(&first[from..end], second.map(|s| &s[from..end]), &mut to[..end - from]),
                 }
             }
         }
@@ -340,20 +360,34 @@ vectorised! {
 }
 
 vectorised! {
-    /// Columns `from..end` of the steps as panels of `nr` columns and [`KC`] steps, zeros beyond.
-    pub fn pack_panels<T: Value>(steps: &[Step<'_, T>], from: usize, end: usize, nr: usize, to: &mut [u32]) {
-        for (panel, to) in to.chunks_exact_mut(KC * nr).enumerate() {
-            let column = from + panel * nr;
-            let len = nr.min(end - column);
-            for ((first, second), to) in steps.iter().zip(to.chunks_exact_mut(nr)) {
-                if len == 32 {
-                    // A constant length: whole vectors.
-                    let second = second.map(|s| &s[column..column + 32]);
-                    T::interleave(&first[column..column + 32], second, &mut to[..32]);
-                } else {
-                    let second = second.map(|s| &s[column..column + len]);
-                    T::interleave(&first[column..column + len], second, &mut to[..len]);
-                    to[len..].fill(0);
+    /// `to[k · wide + i]`: the unit of step k at row i.
+    pub fn pack_steps<T: Value>(steps: &[Step<'_, T>], wide: usize, to: &mut [u32]) {
+        for ((first, second), to) in steps.iter().zip(to.chunks_exact_mut(wide)) {
+            T::interleave(&first[..wide], second.map(|s| &s[..wide]), to);
+        }
+    }
+}
+
+/// Columns of the panels of most instruction sets: packed as whole vectors.
+const WIDE: usize = 32;
+
+vectorised! {
+    /// Columns `from..end` of the steps as panels of `nr` columns and room for `most` steps, zeros beyond the last column.
+    pub fn pack_panels<T: Value>(steps: &[Step<'_, T>], from: usize, end: usize, nr: usize, most: usize, to: &mut [u32]) {
+        let zeros = [T::ZERO; WIDE];
+        // Step by step, so that rows are read once and to their ends.
+        for (k, (first, second)) in steps.iter().enumerate() {
+            for (panel, column) in (from..end).step_by(nr).enumerate() {
+                let to = &mut to[(panel * most + k) * nr..][..nr];
+                let len = nr.min(end - column);
+                let second_vector = second.map_or(Some(&zeros), |s| s[column..].first_chunk());
+                match first[column..].first_chunk().zip(second_vector) {
+                    Some((first, second)) if len == WIDE => to.copy_from_slice(&T::interleave_array(first, second)),
+                    _ => {
+                        let second = second.map(|s| &s[column..column + len]);
+                        T::interleave(&first[column..column + len], second, &mut to[..len]);
+                        to[len..].fill(0);
+                    }
                 }
             }
         }

@@ -196,7 +196,7 @@ impl From<Precision> for kernels::Precision {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
-    /// `none`, `keras`, `simclr`, `supcon` or `standard`; used by all stages.
+    /// `none`, `keras`, `simclr`, `supcon`, `light` or `standard`; used by all stages.
     pub policy: Policy,
     /// Views of each image in a batch of contrastive pretraining.
     pub views: usize,

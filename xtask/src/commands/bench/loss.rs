@@ -3,19 +3,18 @@
 //! Every size and contender is a process of its own that answers line by line, so that peak memory is the loss' own and the
 //! contenders alternate: this project, PyTorch, this project, …; medians are compared.
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    path::Path,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    time::Instant,
-};
+use std::{path::Path, process::Command, time::Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use candle_core::{Device, Var};
 use contrastive_loss::{Loss, tiled::Execution};
 use serde::{Deserialize, Serialize};
 
-use super::{Rates, loss_plot};
+use super::{
+    contender::{Contender, memory},
+    loss_plot,
+    rates::Rates,
+};
 use crate::{cli::LossArgs, machine, progress::Screen, text::out};
 
 /// The same loss with PyTorch.
@@ -98,19 +97,27 @@ fn measure(
     let mut own = Command::new(std::env::current_exe()?);
     let (size, width) = (rows.to_string(), columns.to_string());
     own.args(["bench", "loss", "--dim", &width, "--worker", &size]);
-    let mut contenders = vec![Contender::start(own)?];
+    let mut contenders = vec![Contender::start(
+        own,
+        "this project",
+        "--sizes takes smaller ones",
+    )?];
     if let Some(python) = peer {
         let mut command = Command::new(python);
         let threads = kernels::cpu_features().threads.to_string();
         command.args(["-c", PEER, &size, &width, &threads]);
-        contenders.push(Contender::start(command)?);
+        contenders.push(Contender::start(
+            command,
+            "the peer",
+            "--peer takes a Python with PyTorch, --peer-limit lowers its sizes",
+        )?);
     }
     let mut samples = vec![Vec::new(); contenders.len()];
     let mut last = Vec::new();
     for round in 0..=rounds {
         last.clear();
         for (contender, samples) in contenders.iter_mut().zip(&mut samples) {
-            let answer = contender.ask()?;
+            let answer: Answer = contender.ask(&"go")?;
             if round > 0 {
                 samples.push(answer.seconds);
             }
@@ -142,57 +149,6 @@ fn measure(
     Ok(())
 }
 
-/// A worker that answers line by line.
-struct Contender {
-    child: Child,
-    ask: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    name: String,
-}
-
-impl Contender {
-    fn start(mut command: Command) -> Result<Self> {
-        let name = command.get_program().to_string_lossy().into_owned();
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| {
-                format!("could not start {name}; --peer takes a Python with PyTorch")
-            })?;
-        let ask = child.stdin.take().context("no stdin")?;
-        let answers = BufReader::new(child.stdout.take().context("no stdout")?);
-        Ok(Self {
-            child,
-            ask,
-            answers,
-            name,
-        })
-    }
-
-    fn ask(&mut self) -> Result<Answer> {
-        let mut line = String::new();
-        if writeln!(self.ask, "go").is_ok() {
-            self.answers.read_line(&mut line)?;
-        }
-        if line.is_empty() {
-            let status = self.child.wait()?;
-            return Err(anyhow!(
-                "{} ended ({status}) before it answered; its message stands above, and --peer-limit lowers its sizes",
-                self.name
-            ));
-        }
-        serde_json::from_str(&line).with_context(|| format!("{} answered {line:?}", self.name))
-    }
-}
-
-impl Drop for Contender {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// The same rows as the peer's, and a pass for every line that comes in.
 fn work(rows: usize, columns: usize) -> Result<()> {
     let values = (0..rows * columns).map(|k| (k as f32 * 0.7 + (k / 1000) as f32).sin());
@@ -212,19 +168,12 @@ fn work(rows: usize, columns: usize) -> Result<()> {
             loss: f64::from(mean.to_scalar::<f32>()?),
             megabytes: memory("VmHWM:")
                 .zip(before)
-                .map(|(peak, before)| peak - before),
+                .map(|(peak, before)| peak.saturating_sub(before) as f64 / 1e6),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         out(serde_json::to_string(&answer)?)?;
     }
     Ok(())
-}
-
-/// A line of `/proc/self/status`, in MB.
-fn memory(field: &str) -> Option<f64> {
-    let status = fs_err::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with(field))?;
-    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1e3)
 }
 
 impl Report {

@@ -1,12 +1,19 @@
-//! `bench`: images per second of a training step (forward, backward, update), alone or against
-//! the same step written with stock Candle.
+//! `bench`: images per second of a training step (forward, backward, update), alone, against the same step written with stock
+//! Candle, or (with much else) against PyTorch.
 //!
-//! Ratios of a noisy machine hold only within one process: the two alternate, and medians are
-//! compared.
+//! Ratios of a noisy machine hold only where the contenders alternate; medians are compared.
 
+mod contender;
+mod goals;
+mod layers;
 mod loss;
 mod loss_plot;
+mod python;
+mod rates;
 mod stock;
+mod table;
+mod versus;
+mod worker;
 
 use std::time::Instant;
 
@@ -17,26 +24,36 @@ use serde::Serialize;
 use trainer::BenchNetwork;
 
 use crate::{
-    cli::{BenchArgs, BenchOf},
-    device, machine,
+    cli::{BenchArgs, BenchOf, PrecisionChoice},
+    device::{self, DeviceChoice},
+    exit::bad_input,
+    machine,
+    marks::Marks,
     progress::Screen,
     text::out,
 };
+use rates::Rates;
+pub use versus::Section;
+
+/// Where `--write` puts the comparison.
+const MARKS: Marks = Marks {
+    flag: "--write",
+    begin: "<!-- bench:begin -->",
+    end: "<!-- bench:end -->",
+};
+
+/// Images per step where nothing else is said, and there is no peer whose batch it could be.
+const BATCH: u32 = 128;
+/// Training steps per measurement, likewise.
+const STEPS: u32 = 2;
 
 /// What `--peer` may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Peer {
     /// The same network and step with candle-nn's own layers.
     StockCandle,
-}
-
-/// Images per second over all rounds.
-#[derive(Debug, Clone, Serialize)]
-struct Rates {
-    median: f64,
-    lowest: f64,
-    highest: f64,
-    samples: Vec<f64>,
+    /// PyTorch and torchvision in a process of their own: training, features, threads, AVX2, data.
+    Torch,
 }
 
 /// The outcome, as `--json` prints it.
@@ -45,6 +62,7 @@ struct Report {
     machine: String,
     device: &'static str,
     network: String,
+    precision: PrecisionChoice,
     batch: usize,
     steps: usize,
     rounds: usize,
@@ -69,26 +87,96 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     if let Some(BenchOf::Loss(args)) = &args.what {
         return loss::run(args);
     }
+    if args.worker {
+        return worker::run();
+    }
+    check(args)?;
+    if args.layers {
+        return layers::run(args);
+    }
+    match args.peer {
+        Some(Peer::Torch) => against_torch(args),
+        Some(Peer::StockCandle) | None => in_process(args),
+    }
+}
+
+/// Refuses flags that would be passed over.
+fn check(args: &BenchArgs) -> Result<()> {
+    let torch = args.peer == Some(Peer::Torch);
+    for (flag, given) in [
+        ("--only", !args.only.is_empty()),
+        ("--python", args.python.is_some()),
+        ("--write", !args.write.is_empty()),
+    ] {
+        if given && !torch {
+            return Err(bad_input(format!(
+                "{flag} belongs to --peer torch; add that"
+            )));
+        }
+    }
+    if !torch && !args.layers {
+        return Ok(());
+    }
+    let mode = if torch { "--peer torch" } else { "--layers" };
+    if torch && args.layers {
+        return Err(bad_input("--layers has no peer; leave --peer out"));
+    }
+    if args.precision.is_some() {
+        return Err(bad_input(format!(
+            "--precision: {mode} measures both; leave it out"
+        )));
+    }
+    match args.device {
+        None | Some(DeviceChoice::Auto | DeviceChoice::Cpu) => {}
+        Some(_) => {
+            return Err(bad_input(format!(
+                "--device: {mode} measures the CPU; leave it out"
+            )));
+        }
+    }
+    if args.layers && args.steps.is_some() {
+        return Err(bad_input("--steps: --layers takes no steps; leave it out"));
+    }
+    args.write.iter().try_for_each(|file| MARKS.check(file))
+}
+
+/// Both sides in processes of their own, the whole table or a part of it.
+fn against_torch(args: &BenchArgs) -> Result<()> {
+    let report = versus::run(args, &Screen::stderr())?;
+    match args.json {
+        true => out(serde_json::to_string_pretty(&report)?)?,
+        false => out(table::terminal(&report).trim_end())?,
+    }
+    let block = table::markdown(&report);
+    args.write
+        .iter()
+        .try_for_each(|file| MARKS.put(file, &block))
+}
+
+/// A training step in this process, alone or beside stock Candle.
+fn in_process(args: &BenchArgs) -> Result<()> {
     let device = args.device.unwrap_or_default().open()?;
-    let batch = args.batch as usize;
+    let network = args.network.unwrap_or(BenchNetwork::R50);
+    let precision = args.precision.unwrap_or_default();
+    let (batch, steps) = (args.batch.unwrap_or(BATCH), args.steps.unwrap_or(STEPS));
     let screen = Screen::stderr();
     screen.note(format!(
-        "{} of {batch} images of 32×32 on {}",
-        args.network,
+        "{network} of {batch} images of 32×32 on {}",
         machine::line()
     ));
 
-    let mut own = trainer::training_step(args.network, args.precision.into(), batch, &device)?;
+    let images = batch as usize;
+    let mut own = trainer::training_step(network, precision.into(), images, &device)?;
     let mut own = move || Ok(own.run()?);
     let mut stock = match args.peer {
-        Some(Peer::StockCandle) => Some(stock_step(args.network, batch, &device)?),
+        Some(_) => Some(stock_step(network, images, &device)?),
         None => None,
     };
     let mut contenders: Vec<&mut Step> = vec![&mut own];
     if let Some(stock) = &mut stock {
         contenders.push(stock);
     }
-    let samples = alternate(&mut contenders, args, &screen)?;
+    let samples = alternate(&mut contenders, args.rounds, steps, batch, &screen)?;
     let mut rates = samples.into_iter().map(Rates::of);
     let own = rates.next().context("nothing was measured")?;
     let peer = rates.next().map(|stock| PeerReport {
@@ -99,9 +187,10 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let report = Report {
         machine: machine::line(),
         device: device::name(&device),
-        network: args.network.to_string(),
-        batch,
-        steps: args.steps as usize,
+        network: network.to_string(),
+        precision,
+        batch: images,
+        steps: steps as usize,
         rounds: args.rounds as usize,
         images_per_second: own,
         peer,
@@ -129,17 +218,19 @@ fn stock_step(
 /// One unmeasured step each, then rounds in which every contender is measured in turn.
 fn alternate(
     contenders: &mut [&mut Step],
-    args: &BenchArgs,
+    rounds: u32,
+    steps: u32,
+    batch: u32,
     screen: &Screen,
 ) -> Result<Vec<Vec<f64>>> {
     for step in contenders.iter_mut() {
         step()?;
     }
     let mut samples = vec![Vec::new(); contenders.len()];
-    for round in 1..=args.rounds {
+    for round in 1..=rounds {
         for (step, rates) in contenders.iter_mut().zip(&mut samples) {
             let begun = Instant::now();
-            for _ in 0..args.steps {
+            for _ in 0..steps {
                 let loss = step()?;
                 if !loss.is_finite() {
                     return Err(anyhow!(
@@ -147,7 +238,7 @@ fn alternate(
                     ));
                 }
             }
-            let images = f64::from(args.batch) * f64::from(args.steps);
+            let images = f64::from(batch) * f64::from(steps);
             rates.push(images / begun.elapsed().as_secs_f64());
         }
         let latest: Vec<String> = samples
@@ -156,49 +247,28 @@ fn alternate(
             .map(|rate| format!("{rate:.1}"))
             .collect();
         screen.note(format!(
-            "round {round}/{}: {} images/s",
-            args.rounds,
+            "round {round}/{rounds}: {} images/s",
             latest.join(" and ")
         ));
     }
     Ok(samples)
 }
 
-impl Rates {
-    fn of(samples: Vec<f64>) -> Self {
-        let mut sorted = samples.clone();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        let median = match sorted.len() {
-            0 => f64::NAN,
-            n if n % 2 == 1 => sorted[middle],
-            _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
-        };
-        Self {
-            median,
-            lowest: sorted.first().copied().unwrap_or(f64::NAN),
-            highest: sorted.last().copied().unwrap_or(f64::NAN),
-            samples,
-        }
-    }
-
-    fn row(&self, name: &str) -> String {
-        format!(
-            "{name:<14}{:>10.1}{:>10.1}{:>10.1}\n",
-            self.median, self.lowest, self.highest
-        )
-    }
-}
-
 impl Report {
     fn table(&self) -> String {
         let mut text = format!(
-            "{}\n{}, batch {}, {} rounds of {} steps, f32, device {}\n\nimages/s          median    lowest   highest\n",
-            self.machine, self.network, self.batch, self.rounds, self.steps, self.device
+            "{}\n{}, batch {}, {} rounds of {} steps, {}, device {}\n\nimages/s          median    lowest   highest\n",
+            self.machine,
+            self.network,
+            self.batch,
+            self.rounds,
+            self.steps,
+            self.precision,
+            self.device
         );
-        text += &self.images_per_second.row("this project");
+        text += &row("this project", &self.images_per_second);
         if let Some(peer) = &self.peer {
-            text += &peer.images_per_second.row(peer.name);
+            text += &row(peer.name, &peer.images_per_second);
             text += &format!(
                 "\n{:.2} times {} (medians of one process)\n",
                 peer.times_faster, peer.name
@@ -208,17 +278,16 @@ impl Report {
     }
 }
 
+fn row(name: &str, rates: &Rates) -> String {
+    format!(
+        "{name:<14}{:>10.1}{:>10.1}{:>10.1}\n",
+        rates.median, rates.lowest, rates.highest
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn medians_of_odd_and_even_counts() {
-        assert_eq!(Rates::of(vec![3.0, 1.0, 2.0]).median, 2.0);
-        let rates = Rates::of(vec![4.0, 1.0, 2.0, 3.0]);
-        assert_eq!((rates.median, rates.lowest, rates.highest), (2.5, 1.0, 4.0));
-        assert_eq!(rates.samples, [4.0, 1.0, 2.0, 3.0]);
-    }
 
     #[test]
     fn the_table_fits_80_columns() {
@@ -227,6 +296,7 @@ mod tests {
             machine: "some processor, AVX-512, 2 threads".into(),
             device: "cpu",
             network: "r50-cifar".into(),
+            precision: PrecisionChoice::Bf16,
             batch: 128,
             steps: 2,
             rounds: 5,
