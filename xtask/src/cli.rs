@@ -9,6 +9,7 @@ use std::{fmt, path::PathBuf};
 use cifar_data::DatasetName;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use contrastive_loss::Loss;
 use serde::{Deserialize, Serialize};
 
 use resnet::Init;
@@ -75,6 +76,8 @@ pub enum Command {
     Search(SearchArgs),
     /// Write a finished arm as a folder for other programs: safetensors, ONNX, config.json, model card.
     Export(ExportArgs),
+    /// Pretrain with several losses at equal budget and compare linear probes on the test split.
+    CompareLosses(CompareArgs),
     /// Measure training steps per second, alone or against stock Candle or PyTorch.
     Bench(BenchArgs),
     /// Say what this machine offers: device, threads, SIMD, memory, disk, data.
@@ -184,6 +187,31 @@ pub struct ReportArgs {
     pub common: Common,
 
     /// Also put the table into this text file, between `<!-- results -->` and `<!-- /results -->`.
+    #[arg(long, value_name = "FILE")]
+    pub readme: Option<PathBuf>,
+}
+
+/// Flags of `compare-losses`.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArgs {
+    /// What to run, on which data, where. Each loss and seed has a folder of its own inside of --run-dir.
+    #[command(flatten)]
+    pub stages: StageArgs,
+
+    /// The losses, by name.
+    #[arg(
+        long,
+        value_name = "NAME,NAME,…",
+        value_delimiter = ',',
+        default_value = "npairs,supcon_out,supcon_in,nt_xent"
+    )]
+    pub losses: Vec<Loss>,
+
+    /// One run of each loss for every seed from --seed on; the table has means and ranges.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub seeds: u64,
+
+    /// Also put the table into this text file, between `<!-- losses -->` and `<!-- /losses -->`.
     #[arg(long, value_name = "FILE")]
     pub readme: Option<PathBuf>,
 }

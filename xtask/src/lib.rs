@@ -80,6 +80,7 @@ fn run(command: Command) -> Result<()> {
         Command::Search(args) => commands::search::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Watch(args) => commands::watch::run(&args),
+        Command::CompareLosses(args) => commands::compare_losses::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Doctor(flags) => commands::doctor::run(&flags),
         Command::Completions { shell } => commands::completions::run(shell),

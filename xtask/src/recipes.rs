@@ -13,7 +13,7 @@ use crate::{cli::Common, exit::bad_input, progress::Screen, text};
 pub const GPU_BUDGET_MINUTES: f64 = 30.0;
 
 /// The recipes inside the binary: name and text.
-pub const EMBEDDED: [(&str, &str); 6] = [
+pub const EMBEDDED: [(&str, &str); 7] = [
     ("smoke", include_str!("../../assets/recipes/smoke.toml")),
     ("quick", include_str!("../../assets/recipes/quick.toml")),
     ("keras", include_str!("../../assets/recipes/keras.toml")),
@@ -23,6 +23,7 @@ pub const EMBEDDED: [(&str, &str); 6] = [
         "transfer",
         include_str!("../../assets/recipes/transfer.toml"),
     ),
+    ("losses", include_str!("../../assets/recipes/losses.toml")),
 ];
 
 /// The recipe that `--recipe` names: an embedded one, else a file.

@@ -198,6 +198,12 @@ impl Session {
         }
     }
 
+    /// Writes results.json and the report, and says nothing.
+    pub fn results(&self) -> Result<Results> {
+        self.experiment.write_report().map_err(from_trainer)?;
+        self.experiment.results().map_err(from_trainer)
+    }
+
     /// Writes results.json and the report, and prints the table and where they are.
     pub fn report(&self) -> Result<Results> {
         let paths = self.experiment.write_report().map_err(from_trainer)?;
@@ -245,7 +251,7 @@ pub fn program() -> &'static str {
 }
 
 /// The command as typed, for the report.
-fn command_line() -> String {
+pub fn command_line() -> String {
     let typed = std::env::args_os()
         .skip(1)
         .map(|word| quoted(&word.to_string_lossy()));

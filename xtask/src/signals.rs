@@ -14,34 +14,46 @@ use std::{
 
 use signal_hook::{
     consts::{SIGINT, SIGTERM, SIGUSR1},
-    iterator::Signals,
+    iterator::{Handle, Signals},
 };
 use trainer::StopFlag;
 
-/// Which signal asked for the stop, if any did.
-#[derive(Debug, Clone)]
-pub struct Received(Arc<AtomicI32>);
+/// Which signal asked for the stop, if any did. Dropped, it ends the listening.
+#[derive(Debug)]
+pub struct Received {
+    signal: Arc<AtomicI32>,
+    listener: Handle,
+}
 
 impl Received {
     /// The signal's number.
     pub fn signal(&self) -> Option<i32> {
-        match self.0.load(Ordering::SeqCst) {
+        match self.signal.load(Ordering::SeqCst) {
             0 => None,
             signal => Some(signal),
         }
     }
 }
 
+impl Drop for Received {
+    fn drop(&mut self) {
+        self.listener.close();
+    }
+}
+
 /// Listens for the three signals and sets `stop`; `notice` is told the first one.
 pub fn listen(stop: StopFlag, notice: impl Fn(&str) + Send + 'static) -> io::Result<Received> {
-    let received = Received(Arc::new(AtomicI32::new(0)));
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
-    let first = received.clone();
+    let first = Arc::new(AtomicI32::new(0));
+    let received = Received {
+        signal: Arc::clone(&first),
+        listener: signals.handle(),
+    };
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             for signal in signals.forever() {
-                let before = first.0.swap(signal, Ordering::SeqCst);
+                let before = first.swap(signal, Ordering::SeqCst);
                 if before == 0 {
                     stop.stop();
                     notice(&format!(

@@ -47,6 +47,7 @@ impl Loss {
         labels: &[u32],
         views: usize,
         parameters: &[Tensor],
+        tiled: bool,
     ) -> Option<Result<PerAnchor>> {
         let device = z.device();
         match self {
@@ -56,18 +57,9 @@ impl Loss {
                     .and_then(|labels| supcon_weighted(&normalize(z)?, &labels, views, loss)),
             ),
             Self::Pairwise(loss) => Some(loss.forward(z, &repeated(labels, views))),
-            Self::TwoViews(loss) => Some(if views == 2 {
-                z.narrow(0, 0, labels.len())
-                    .and_then(|a| Ok((a, z.narrow(0, labels.len(), labels.len())?)))
-                    .map_err(Error::from)
-                    .and_then(|(a, b)| loss.forward(&a, &b, parameters))
-            } else {
-                Err(Error::Views {
-                    rows: labels.len() * views,
-                    views,
-                    need: "this loss compares exactly two views",
-                })
-            }),
+            Self::TwoViews(loss) => Some(
+                both_views(z, views).and_then(|[a, b]| loss.forward(&a, &b, parameters, tiled)),
+            ),
             Self::Proxied(loss) => Some(match parameters {
                 [proxies] => {
                     let labels = repeated(labels, views);
@@ -140,8 +132,21 @@ impl Loss {
     }
 }
 
+/// The two views of z `[2·B, D]`.
+pub(crate) fn both_views(z: &Tensor, views: usize) -> Result<[Tensor; 2]> {
+    let rows = z.dim(0)?;
+    if views != 2 || rows % 2 != 0 {
+        return Err(Error::Views {
+            rows,
+            views,
+            need: "this loss compares exactly two views",
+        });
+    }
+    Ok([z.narrow(0, 0, rows / 2)?, z.narrow(0, rows / 2, rows / 2)?])
+}
+
 /// A label for every row, view-major.
-fn repeated(labels: &[u32], views: usize) -> Vec<i64> {
+pub(crate) fn repeated(labels: &[u32], views: usize) -> Vec<i64> {
     (0..views)
         .flat_map(|_| labels.iter().map(|&label| i64::from(label)))
         .collect()

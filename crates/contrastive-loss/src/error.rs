@@ -177,17 +177,23 @@ pub enum Error {
         /// How many classes there are.
         classes: usize,
     },
-    /// A loss that needs the whole similarity matrix.
-    #[error("{what} has no tiled form: use Execution::Dense or Execution::Auto")]
+    /// A loss that needs the whole similarity matrix of its batch.
+    #[error(
+        "{what} has no tiled form and takes no rows from elsewhere: call Loss::forward, or forward_by with Execution::Dense or Execution::Auto"
+    )]
     Untiled {
         /// The loss, or the option that stands in the way.
         what: &'static str,
     },
-    /// A bias that is NaN or infinite.
-    #[error("the bias of the sigmoid loss must be finite, got {got}; SigLIP begins at -10")]
-    Bias {
-        /// The value that came.
-        got: f64,
+    /// A miner or a memory for a loss that takes none.
+    #[error(
+        "the loss \"{loss}\" takes no {what}: leave it out, or take a loss over pairs such as \"multi_similarity\""
+    )]
+    Alone {
+        /// The loss.
+        loss: &'static str,
+        /// What came.
+        what: &'static str,
     },
     /// A name that is none of this crate's.
     #[error("unknown {what} \"{got}\"; expected one of {expected}")]

@@ -6,8 +6,8 @@ use crate::{
     ArcFace, BarlowTwins, Bounds, Circle, CosFace, GeneralizedLifted, InfoNce, LiftedStructure,
     MaxMargin, MultiSimilarity, Nca, NormalizedSoftmax, PairLoss, PairSet, PerAnchor, ProxyAnchor,
     ProxyNca, Result, Sigmoid, SubCenterArcFace, Triplet, VicReg, arcface, barlow_twins, cosface,
-    info_nce, logits, normalize, normalized_softmax, proxy_anchor, proxy_nca, sigmoid,
-    subcenter_arcface, vicreg,
+    info_nce, normalize, normalized_softmax, proxy_anchor, proxy_nca, sigmoid, subcenter_arcface,
+    tiled, vicreg,
 };
 
 /// What a loss sees of the task beside a batch's labels.
@@ -153,21 +153,28 @@ impl TwoViews {
             .into()
     }
 
-    /// Both views, not normalised. Without parameters, those of the sigmoid are constants.
+    /// Both views, not normalised; on tiles, where there are any. Without parameters, those of the sigmoid are constants.
     pub(crate) fn forward(
         &self,
         a: &Tensor,
         b: &Tensor,
         parameters: &[Tensor],
+        tiled: bool,
     ) -> Result<PerAnchor> {
         match self {
-            Self::InfoNce(loss) => info_nce(&normalize(a)?, &normalize(b)?, None, loss),
+            Self::InfoNce(loss) => {
+                let (a, b) = (normalize(a)?, normalize(b)?);
+                match tiled {
+                    true => tiled::info_nce(&a, &b, None, loss),
+                    false => info_nce(&a, &b, None, loss),
+                }
+            }
             Self::Sigmoid(loss) => {
                 let (a, b) = (normalize(a)?, normalize(b)?);
-                let constant = |value: f64| logits::constant(vec![value], 1, &a);
-                match parameters {
-                    [log_scale, bias] => sigmoid(&a, &b, log_scale, bias),
-                    _ => sigmoid(&a, &b, &constant(loss.log_scale)?, &constant(loss.bias)?),
+                let [log_scale, bias] = loss.scalars(&a, parameters)?;
+                match tiled {
+                    true => tiled::sigmoid(&a, &b, &log_scale, &bias),
+                    false => sigmoid(&a, &b, &log_scale, &bias),
                 }
             }
             Self::BarlowTwins(loss) => barlow_twins(a, b, loss),

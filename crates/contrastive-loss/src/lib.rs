@@ -5,6 +5,7 @@
 mod anchor;
 mod bounds;
 mod catalogue;
+mod context;
 mod distance;
 mod error;
 mod family;
@@ -31,14 +32,15 @@ mod unit;
 mod views;
 
 pub use anchor::{PerAnchor, UndefinedRows};
+pub use context::Context;
 pub use distance::Measure;
 pub use error::{Error, Result};
 pub use family::{Pairwise, ParameterSpec, Proxied, Start, Task, TwoViews};
 pub use loss::Loss;
 pub use memory::CrossBatchMemory;
 pub use miners::{
-    DistanceWeighted, TripletKind, mine_distance_weighted, mine_hard, mine_multi_similarity,
-    mine_triplets,
+    DistanceWeighted, Mined, Miner, TripletKind, mine_distance_weighted, mine_hard,
+    mine_multi_similarity, mine_triplets,
 };
 pub use npairs::{NpairsConfig, NpairsTargets, npairs, npairs_multilabel};
 pub use nt_xent::{NtXentConfig, nt_xent};

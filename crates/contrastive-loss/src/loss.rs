@@ -5,16 +5,17 @@ use std::str::FromStr;
 
 use candle_core::Tensor;
 
+use crate::bounds::Crowd;
 use crate::family::{Pairwise, Proxied, TwoViews};
 use crate::npairs::npairs_over;
 use crate::nt_xent::check_views;
 use crate::pairs::Pairs;
 use crate::similarity::{check_temperature, embeddings, normalize, similarity_matrix};
 use crate::supcon::supcon_over;
-use crate::tiled::{Execution, Sides};
+use crate::tiled::{Execution, Sides, Sums};
 use crate::{
-    Denominator, Error, InfoNce, NormalizedSoftmax, NpairsTargets, NtXentConfig, PerAnchor, Result,
-    Scale, Summation, SupConConfig, SupConWeighted, UndefinedRows, bounds, nt_xent,
+    Bounds, Denominator, Error, InfoNce, NormalizedSoftmax, NpairsTargets, NtXentConfig, PerAnchor,
+    Result, Scale, Summation, SupConConfig, SupConWeighted, UndefinedRows, nt_xent,
 };
 
 /// A loss with its options, applied to embeddings that are not yet normalised.
@@ -257,18 +258,25 @@ impl Loss {
                 got: labels.len(),
             });
         }
-        if execution != Execution::Tiled
-            && let Some(values) = self.of_family(z, labels, views, parameters)
-        {
+        let height = if self.needs_two_views() {
+            labels.len()
+        } else {
+            rows
+        };
+        let tiled = execution.tiles(height, self.has_tiles());
+        if tiled && !self.has_tiles() {
+            return Err(Error::Untiled { what: self.name() });
+        }
+        if let Some(values) = self.of_family(z, labels, views, parameters, tiled) {
             return values;
         }
         let z = normalize(z)?; // [V·B, D]
         if self.needs_views() {
             check_views(rows, views)?;
         }
-        if execution.tiles(rows, self.has_tiles()) {
+        if tiled {
             let groups = self.pairs(labels, views).groups_of_rows();
-            return self.tiled(&z, None, Sides::itself(groups));
+            return self.tiled(&z, None, Sides::itself(groups), &mut Sums::default());
         }
         match self {
             Self::Npairs {
@@ -308,11 +316,8 @@ impl Loss {
         if let Some(bounds) = self.family_bounds(labels, views) {
             return bounds.collapse;
         }
-        let pairs = self.pairs(labels, views);
-        match self {
-            Self::Npairs { targets, .. } => bounds::npairs_collapse(&pairs, *targets),
-            _ => bounds::supcon_collapse(&pairs, &self.as_supcon().unwrap_or_default()),
-        }
+        self.bounds_of(&Crowd::batch(&self.pairs(labels, views)))
+            .collapse
     }
 
     /// A lower bound of the mean of [`forward`](Self::forward) for these labels: about ln n_i for npairs, ln(n_i − 1) for
@@ -323,13 +328,18 @@ impl Loss {
         if let Some(bounds) = self.family_bounds(labels, views) {
             return bounds.floor;
         }
-        let pairs = self.pairs(labels, views);
+        self.bounds_of(&Crowd::batch(&self.pairs(labels, views)))
+            .floor
+    }
+
+    /// The bounds of npairs and the SupCon family.
+    pub(crate) fn bounds_of(&self, crowd: &Crowd) -> Bounds {
         match self {
             Self::Npairs {
                 targets,
                 temperature,
-            } => bounds::npairs_floor(&pairs, *targets, *temperature),
-            _ => bounds::supcon_floor(&pairs, &self.as_supcon().unwrap_or_default()),
+            } => crowd.npairs(*targets, *temperature),
+            _ => crowd.supcon(&self.as_supcon().unwrap_or_default()),
         }
     }
 
@@ -339,7 +349,7 @@ impl Loss {
     }
 
     /// The groups that this loss sees: samples for NT-Xent, labels otherwise.
-    fn pairs(&self, labels: &[u32], views: usize) -> Pairs {
+    pub(crate) fn pairs(&self, labels: &[u32], views: usize) -> Pairs {
         match self {
             Self::NtXent { .. } => Pairs::from_views(labels.len() * views, views.max(1)),
             _ => Pairs::from_labels((0..views).flat_map(|_| labels.iter().copied())),

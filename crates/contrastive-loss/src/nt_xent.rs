@@ -1,4 +1,4 @@
-//! NT-Xent, the loss of SimCLR, Chen et al. 2020 (arXiv 2002.05709), equation 1.
+//! NT-Xent, the loss of SimCLR, Chen et al. 2020 (arXiv 2002.05709).
 
 use candle_core::Tensor;
 

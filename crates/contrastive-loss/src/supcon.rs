@@ -1,4 +1,5 @@
-//! Supervised contrastive loss, Khosla et al. 2020 (arXiv 2004.11362), equations 2 (out) and 3 (in).
+//! Supervised contrastive loss, Khosla et al. 2020 (arXiv 2004.11362), equation 2 (out, as google-research's code
+//! cites it), and its form with the sum inside the logarithm (in).
 
 use candle_core::Tensor;
 
@@ -19,7 +20,7 @@ pub enum Summation {
     /// Outside the logarithm, L_out (equation 2): the better one in the paper, 78.7 against 67.4 on ImageNet.
     #[default]
     Out,
-    /// Inside the logarithm, L_in (equation 3): at most L_out, equal to it when each row has one positive.
+    /// Inside the logarithm, L_in (the other form of the paper): at most L_out, equal to it when each row has one positive.
     In,
 }
 
@@ -131,7 +132,7 @@ impl SupConConfig {
 /// # Errors
 /// If `z` is not a non-empty `[N, D]` float tensor, the labels do not fit it, or τ is not a positive finite number.
 ///
-/// Source: Khosla et al. 2020, equations 2 and 3; denominators as in google-research's `supcon`.
+/// Source: Khosla et al. 2020, equation 2 (out) and its other form (in); denominators as in google-research's `supcon`.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

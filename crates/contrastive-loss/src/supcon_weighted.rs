@@ -23,7 +23,7 @@ pub enum Balance {
     /// 1/n: every class the same.
     #[default]
     Inverse,
-    /// (1 − β)/(1 − βⁿ), the effective number of samples (Cui et al. 2019, arXiv 1901.05555, equation 2): between the two, β = 0
+    /// (1 − β)/(1 − βⁿ), the effective number of samples (Cui et al. 2019, arXiv 1901.05555): between the two, β = 0
     /// being `None` and β → 1 `Inverse`.
     EffectiveNumber(f64),
 }

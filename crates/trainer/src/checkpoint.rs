@@ -1,8 +1,8 @@
 //! One file from which a stage goes on as if it had never stopped.
 //!
 //! Everything random is a function of (seed, purpose, epoch, step), so weights, running statistics, optimiser state and
-//! the position suffice. Tensors are named `model/<group>.<name>`, `optimizer/…`, `average/…`, `best/…`; the
-//! position is JSON under the one metadata key `position`.
+//! the position suffice. Tensors are named `model/<group>.<name>`, `optimizer/…`, `average/…`, `best/…`, `kept/…` (a memory of
+//! former batches); the position is JSON under the one metadata key `position`.
 
 use crate::journal::JournalPosition;
 use crate::{Error, Result};

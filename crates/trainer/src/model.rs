@@ -7,14 +7,18 @@ use crate::optimizer::Trainable;
 use crate::recipe::{HeadKind, Model, ProjectionKind, ProjectionRecipe, Recipe};
 use crate::snapshots::{EMBEDDINGS, FEATURES};
 use crate::step::{Forward, Place};
+use crate::wheel::Keeps;
 use crate::{Result, StageKind, classify};
 use candle_core::{Device, Tensor, Var};
 use cifar_data::stream;
-use contrastive_loss::{Loss, Start, Task};
+use contrastive_loss::{Bounds, Context, CrossBatchMemory, Loss, Miner, Start, Task};
+use rand_chacha::rand_core::RngCore;
 use resnet::{
     Classifier, ClassifierConfig, LinearInit, LoadOptions, Mode, Parameters, Projection,
     ProjectionConfig, ResNet, ResNetConfig, Role,
 };
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Photographs to features.
@@ -179,6 +183,21 @@ pub(crate) struct Contrastive {
     loss_parameters: Vec<Var>,
     /// Images that go through the networks at a time; all of a batch where there is none.
     pub chunk: Option<usize>,
+    miner: Option<Miner>,
+    /// Rows of former batches.
+    memory: Option<RefCell<CrossBatchMemory>>,
+}
+
+/// How the loss' own parameters are named in checkpoints.
+pub(crate) const OF_THE_LOSS: &str = "projection.loss.";
+
+/// What a loss says of a batch.
+struct Verdict {
+    /// The mean, a scalar.
+    mean: Tensor,
+    bounds: Bounds,
+    /// Share of the rows without a positive, where former batches have a say in it.
+    lonely: Option<f64>,
 }
 
 impl Contrastive {
@@ -204,6 +223,10 @@ impl Contrastive {
             task,
             loss_parameters,
             chunk: recipe.pretrain.chunk,
+            miner: recipe.pretrain.miner.clone(),
+            memory: (recipe.pretrain.memory)
+                .map(|rows| CrossBatchMemory::new(rows).map(RefCell::new))
+                .transpose()?,
         })
     }
 
@@ -230,45 +253,77 @@ impl Contrastive {
 
     /// The contrastive loss of a batch at a place of a run; its gradients too, where the batch goes through in chunks.
     pub fn forward(&self, batch: &Batch, place: &Place) -> Result<Forward> {
-        self.forward_at(batch, place.step)
-    }
-
-    /// As [`forward`](Self::forward), at a step of an epoch: at some, the monitor looks closer.
-    pub fn forward_at(&self, batch: &Batch, step: usize) -> Result<Forward> {
-        let (loss, z, gradients) = match self.chunk.filter(|&chunk| chunk < batch.labels.len()) {
+        let (verdict, z, gradients) = match self.chunk.filter(|&chunk| chunk < batch.labels.len()) {
             Some(chunk) => {
-                let whole = self.whole(batch, chunk, &Trainable::of(&self.groups()))?;
-                (whole.loss, whole.z, Some(whole.gradients))
+                let parameters = Trainable::of(&self.groups());
+                let whole = self.whole(batch, chunk, &parameters, place)?;
+                (whole.said, whole.z, Some(whole.gradients))
             }
             None => {
                 let z = self.embed(&batch.input, Mode::Train)?; // [V·B, E]
-                (self.loss_of(&z, batch)?, z, None)
+                (self.judge(&z, batch, place)?, z, None)
             }
         };
-        let bounds = self
-            .loss
-            .bounds(&batch.labels, batch.views, self.task, &self.own())?;
+        let mut monitor = Monitor::of(&self.loss, verdict.bounds, &z, batch, place.step)?;
+        monitor.lonely = verdict.lonely.unwrap_or(monitor.lonely);
         Ok(Forward {
-            loss,
+            loss: verdict.mean,
             correct: None,
             rows: batch.rows(),
-            monitor: Some(Monitor::of(&self.loss, bounds, &z, batch, step)?),
+            monitor: Some(monitor),
             gradients,
         })
     }
 
     /// The loss of a whole batch that goes through the networks in chunks.
-    pub fn whole(&self, batch: &Batch, chunk: usize, parameters: &[Trainable]) -> Result<Whole> {
+    fn whole(
+        &self,
+        batch: &Batch,
+        chunk: usize,
+        parameters: &[Trainable],
+        place: &Place,
+    ) -> Result<Whole<Verdict>> {
         let embed = |images: &Tensor, graph: bool| {
             self.embed(images, if graph { Mode::Train } else { Mode::Rehearse })
         };
-        whole_batch(batch, chunk, parameters, embed, |z| self.loss_of(z, batch))
+        whole_batch(batch, chunk, parameters, embed, |z| {
+            let verdict = self.judge(z, batch, place)?;
+            let mean = verdict.mean.detach();
+            Ok((verdict.mean, Verdict { mean, ..verdict }))
+        })
     }
 
-    /// The mean loss of the embeddings of a batch.
-    fn loss_of(&self, z: &Tensor, batch: &Batch) -> Result<Tensor> {
-        let values = (self.loss).forward_with(z, &batch.labels, batch.views, &self.own())?;
-        Ok(values.mean()?)
+    /// The mean loss of the embeddings of a batch among former ones, over what the miner picks; remembers the batch.
+    fn judge(&self, z: &Tensor, batch: &Batch, place: &Place) -> Result<Verdict> {
+        let (labels, views) = (&batch.labels, batch.views);
+        let parameters = self.own();
+        let mut memory = self.memory.as_ref().map(RefCell::borrow_mut);
+        let mut context = Context {
+            parameters: &parameters,
+            memory: memory.as_deref(),
+            mined: None,
+        };
+        let mined = match &self.miner {
+            Some(miner) => {
+                let mut rng = place.rng("miner");
+                let mut uniform = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+                Some((self.loss).mine(miner, z, labels, views, context.memory, &mut uniform)?)
+            }
+            None => None,
+        };
+        context.mined = mined.as_ref();
+        let values = self.loss.forward_in(z, labels, views, &context)?;
+        let beside = memory.is_some() || mined.is_some();
+        let verdict = Verdict {
+            mean: values.mean()?,
+            bounds: self.loss.bounds_in(labels, views, self.task, &context)?,
+            lonely: beside
+                .then(|| values.without_positives as f64 / values.defined.len().max(1) as f64),
+        };
+        if let Some(memory) = &mut memory {
+            self.loss.remember(memory, z, labels, views)?;
+        }
+        Ok(verdict)
     }
 
     /// The loss' own parameters.
@@ -283,6 +338,34 @@ impl Contrastive {
         self.encoder.net.flops(height, width) + self.projection.flops()
     }
 }
+
+impl Keeps for Contrastive {
+    fn kept(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut kept = BTreeMap::new();
+        if let Some(memory) = &self.memory {
+            let memory = memory.borrow();
+            if let Some(rows) = memory.embeddings() {
+                let labels = memory.labels();
+                let count = labels.len();
+                let labels = Tensor::from_vec(labels, count, &Device::Cpu)?;
+                kept.insert(MEMORY_ROWS.to_owned(), rows.to_device(&Device::Cpu)?);
+                kept.insert(MEMORY_LABELS.to_owned(), labels);
+            }
+        }
+        Ok(kept)
+    }
+
+    fn take_up(&self, kept: &BTreeMap<String, Tensor>) -> Result<()> {
+        let found = (kept.get(MEMORY_ROWS), kept.get(MEMORY_LABELS));
+        if let (Some(memory), (Some(rows), Some(labels))) = (&self.memory, found) {
+            memory.borrow_mut().push(rows, labels)?;
+        }
+        Ok(())
+    }
+}
+
+const MEMORY_ROWS: &str = "memory.rows";
+const MEMORY_LABELS: &str = "memory.labels";
 
 /// Registers the loss' own parameters under `loss.`, beside the projection head's, so that optimiser, averages and checkpoints
 /// see them.

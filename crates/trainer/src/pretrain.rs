@@ -38,6 +38,7 @@ pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
         &model.groups(),
         loader.steps_per_epoch(),
     )?
+    .keeping(&model)?
     .watched_by(|epochs| watch.look(epochs, |images| model.spaces(images)));
     let outcome = wheel.run(
         &ImageFeed { loader, device },

@@ -3,6 +3,7 @@
 use crate::average::Average;
 use crate::collapse::Monitor;
 use crate::feed::Batch;
+use crate::model::OF_THE_LOSS;
 use crate::optimizer::Trainable;
 use crate::{Error, Gradients, Histogram, Optimizer, Result, Schedule, StageId, Training};
 use candle_core::Tensor;
@@ -80,7 +81,7 @@ impl Stepper {
         );
         Ok(Self {
             schedule,
-            optimizer: Optimizer::new(&training.optimizer, Trainable::of(groups))?,
+            optimizer: Optimizer::new(&training.optimizer, at_rates(training, groups))?,
             average: training
                 .ema
                 .map(|decay| Average::new(decay, groups))
@@ -156,6 +157,16 @@ impl Stepper {
         }
         Ok(stepped)
     }
+}
+
+/// All trainable parameters, the loss' own at their own rate.
+fn at_rates(training: &Training, groups: &[(&str, &Parameters)]) -> Vec<Trainable> {
+    let factor = training.loss_lr.map(|lr| lr / training.optimizer.lr);
+    let rated = |parameter: Trainable| match factor {
+        Some(factor) if parameter.name.starts_with(OF_THE_LOSS) => parameter.with_rate(factor),
+        _ => parameter,
+    };
+    Trainable::of(groups).into_iter().map(rated).collect()
 }
 
 /// The error that names where a loss (or gradient norm, or weight) stopped being a number.

@@ -15,11 +15,22 @@ use resnet::Parameters;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+/// The checkpoint's section of what a stage keeps.
+const KEPT: &str = "kept";
+
 /// Accuracy and mean cross-entropy on the validation split.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Validation {
     pub accuracy: f64,
     pub loss: f64,
+}
+
+/// What a stage remembers from step to step beside weights; its checkpoints hold it.
+pub(crate) trait Keeps {
+    /// Named tensors, from which [`take_up`](Self::take_up) goes on with the same bits.
+    fn kept(&self) -> Result<BTreeMap<String, Tensor>>;
+    /// Takes over what [`kept`](Self::kept) gave.
+    fn take_up(&self, kept: &BTreeMap<String, Tensor>) -> Result<()>;
 }
 
 /// A stage under way.
@@ -31,6 +42,9 @@ pub(crate) struct Wheel<'a> {
     stepper: Stepper,
     position: Position,
     best: Option<BTreeMap<String, Tensor>>,
+    /// What the checkpoint held for [`keeping`](Self::keeping).
+    found: BTreeMap<String, Tensor>,
+    keeps: Option<&'a dyn Keeps>,
     steps_per_epoch: usize,
     collapse_patience: usize,
     /// Epochs that take less than this share one checkpoint.
@@ -64,6 +78,7 @@ impl<'a> Wheel<'a> {
         let mut stepper = Stepper::new(&training, groups, steps_per_epoch)?;
         let mut position = Position::default();
         let mut best = None;
+        let mut found = BTreeMap::new();
         if let Some(checkpoint) = Checkpoint::load(&experiment.folder.checkpoint(stage))? {
             load_tensors(groups, &checkpoint.section("model"))?;
             stepper
@@ -73,6 +88,7 @@ impl<'a> Wheel<'a> {
                 average.load_state(&checkpoint.section("average"))?;
             }
             best = Some(checkpoint.section("best")).filter(|tensors| !tensors.is_empty());
+            found = checkpoint.section(KEPT);
             position = checkpoint.position;
         }
         experiment.tell(&Event::StageStarted {
@@ -91,6 +107,8 @@ impl<'a> Wheel<'a> {
             stepper,
             position,
             best,
+            found,
+            keeps: None,
             steps_per_epoch,
             collapse_patience,
             checkpoint_every: Duration::ZERO,
@@ -117,6 +135,13 @@ impl<'a> Wheel<'a> {
     pub fn watched_by(mut self, look: impl FnMut(usize) -> Result<()> + 'a) -> Self {
         self.watch = Some(Box::new(look));
         self
+    }
+
+    /// Lets checkpoints hold what `keeps` remembers; it goes on from what the last one held.
+    pub fn keeping(mut self, keeps: &'a dyn Keeps) -> Result<Self> {
+        keeps.take_up(&std::mem::take(&mut self.found))?;
+        self.keeps = Some(keeps);
+        Ok(self)
     }
 
     /// Turns until the last epoch is done or a stop is asked for.
@@ -314,6 +339,9 @@ impl<'a> Wheel<'a> {
         }
         if let Some(best) = &self.best {
             checkpoint.insert("best", best.clone());
+        }
+        if let Some(keeps) = self.keeps {
+            checkpoint.insert(KEPT, keeps.kept()?);
         }
         checkpoint.save(&self.experiment.folder.checkpoint(self.stage))?;
         self.clock.last_checkpoint = Instant::now();

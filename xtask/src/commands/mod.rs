@@ -2,6 +2,7 @@
 
 mod arm;
 pub mod bench;
+pub mod compare_losses;
 pub mod completions;
 pub mod doctor;
 pub mod download;

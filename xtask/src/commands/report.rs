@@ -49,7 +49,7 @@ fn block(results: &Results) -> String {
 }
 
 /// The command without the place of the data, which is another on every machine.
-fn elsewhere(command: &str) -> String {
+pub(super) fn elsewhere(command: &str) -> String {
     let mut words: Vec<&str> = command.split(' ').collect();
     for index in 1..words.len() {
         if words[index - 1] == "--data-dir" {

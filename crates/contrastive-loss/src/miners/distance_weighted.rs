@@ -4,10 +4,15 @@ use candle_core::Tensor;
 
 use super::batch;
 use crate::terms::check_range;
-use crate::{Error, Measure, Result, Triplets};
+use crate::{Error, Measure, PairSet, Result, Triplets};
 
 /// Options of [`mine_distance_weighted`].
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct DistanceWeighted {
     /// Negatives nearer than this are drawn as if they were this far: the weights of near ones are noisy.
     pub cutoff: f64,
@@ -53,8 +58,20 @@ pub fn mine_distance_weighted(
     config: &DistanceWeighted,
     uniform: &mut dyn FnMut() -> f64,
 ) -> Result<Triplets> {
-    let weights = config.weights(z, labels)?;
-    let (_, pairs) = batch(z, labels, Measure::Euclidean)?;
+    config.check()?;
+    let (distances, pairs) = batch(z, labels, Measure::Euclidean)?;
+    distance_weighted_among(&distances, &pairs, z.dim(1)?, config, uniform)
+}
+
+/// [`mine_distance_weighted`] of distances `[N][M]` between rows of `dim` columns and the pairs that they belong to.
+pub(super) fn distance_weighted_among(
+    distances: &[Vec<f64>],
+    pairs: &PairSet,
+    dim: usize,
+    config: &DistanceWeighted,
+    uniform: &mut dyn FnMut() -> f64,
+) -> Result<Triplets> {
+    let weights = config.weights_among(distances, pairs, dim);
     let mut triplets = Triplets::new();
     for (a, weights) in weights.iter().enumerate() {
         if weights.iter().sum::<f64>() == 0.0 {
@@ -81,20 +98,32 @@ impl DistanceWeighted {
     /// # Errors
     /// As [`mine_distance_weighted`].
     pub fn weights(&self, z: &Tensor, labels: &Tensor) -> Result<Vec<Vec<f64>>> {
+        self.check()?;
+        let (distances, pairs) = batch(z, labels, Measure::Euclidean)?;
+        Ok(self.weights_among(&distances, &pairs, z.dim(1)?))
+    }
+
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// If a cutoff is outside (0, 2].
+    pub fn check(&self) -> Result<()> {
         check_range("cutoff", self.cutoff, f64::MIN_POSITIVE, 2.0)?;
         check_range(
             "nonzero_loss_cutoff",
             self.nonzero_loss_cutoff,
             f64::MIN_POSITIVE,
             2.0,
-        )?;
-        let (distances, pairs) = batch(z, labels, Measure::Euclidean)?;
-        let dim = z.dim(1)? as f64;
+        )
+    }
+
+    fn weights_among(&self, distances: &[Vec<f64>], pairs: &PairSet, dim: usize) -> Vec<Vec<f64>> {
+        let dim = dim as f64;
         let log_weight = |d: f64| {
             let d = d.max(self.cutoff);
             (2.0 - dim) * d.ln() - (dim - 3.0) / 2.0 * (1.0 - d * d / 4.0).ln()
         };
-        Ok(distances
+        distances
             .iter()
             .enumerate()
             .map(|(a, row)| {
@@ -115,7 +144,7 @@ impl DistanceWeighted {
                 }
                 weights
             })
-            .collect())
+            .collect()
     }
 }
 

@@ -1,9 +1,9 @@
-//! Batch-hard mining, Hermans et al. 2017 (arXiv 1703.07737), equation 5.
+//! Batch-hard mining, Hermans et al. 2017 (arXiv 1703.07737), "batch hard".
 
 use candle_core::Tensor;
 
 use super::batch;
-use crate::{Measure, Result, Triplets};
+use crate::{Measure, PairSet, Result, Triplets};
 
 /// Each anchor with its farthest positive and its nearest negative: z `[N, D]` as it is, labels `[N]` → triplets. Of equally
 /// far ones the first is taken. Anchors without a positive or a negative are left out.
@@ -21,13 +21,18 @@ use crate::{Measure, Result, Triplets};
 /// ```
 pub fn mine_hard(z: &Tensor, labels: &Tensor) -> Result<Triplets> {
     let (distances, pairs) = batch(z, labels, Measure::Euclidean)?;
+    Ok(hard_among(&distances, &pairs))
+}
+
+/// [`mine_hard`] of distances `[N][M]` and the pairs that they belong to.
+pub(super) fn hard_among(distances: &[Vec<f64>], pairs: &PairSet) -> Triplets {
     let mut triplets = Triplets::new();
     for (a, row) in distances.iter().enumerate() {
         let positives: Vec<usize> = pairs.positives_of(a).collect();
         let negatives: Vec<usize> = pairs.negatives_of(a).collect();
         triplets.extend(hardest(a, row, &positives, &negatives));
     }
-    Ok(triplets)
+    triplets
 }
 
 /// The farthest positive and the nearest negative of one anchor.

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::batch;
 use crate::terms::check_range;
-use crate::{Measure, Result, Triplets};
+use crate::{Measure, PairSet, Result, Triplets};
 
 /// Which triplets are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -45,6 +45,16 @@ pub fn mine_triplets(
 ) -> Result<Triplets> {
     check_range("margin", margin, 0.0, f64::MAX)?;
     let (distances, pairs) = batch(z, labels, Measure::Euclidean)?;
+    Ok(triplets_among(&distances, &pairs, margin, kind))
+}
+
+/// [`mine_triplets`] of distances `[N][M]` and the pairs that they belong to.
+pub(super) fn triplets_among(
+    distances: &[Vec<f64>],
+    pairs: &PairSet,
+    margin: f64,
+    kind: TripletKind,
+) -> Triplets {
     let mut triplets = Triplets::new();
     for (a, row) in distances.iter().enumerate() {
         for p in pairs.positives_of(a) {
@@ -63,5 +73,5 @@ pub fn mine_triplets(
             );
         }
     }
-    Ok(triplets)
+    triplets
 }

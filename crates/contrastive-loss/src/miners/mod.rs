@@ -3,7 +3,10 @@
 mod distance_weighted;
 mod hard;
 mod margin;
+mod miner;
 mod multi_similarity;
+#[cfg(feature = "serde")]
+mod recipe;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -11,6 +14,7 @@ pub use distance_weighted::{DistanceWeighted, mine_distance_weighted};
 pub(crate) use hard::hardest;
 pub use hard::mine_hard;
 pub use margin::{TripletKind, mine_triplets};
+pub use miner::{Mined, Miner};
 pub use multi_similarity::mine_multi_similarity;
 
 use crate::similarity::embeddings;

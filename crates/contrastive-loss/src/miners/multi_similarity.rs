@@ -25,6 +25,15 @@ use crate::{Measure, PairSet, Result};
 pub fn mine_multi_similarity(z: &Tensor, labels: &Tensor, epsilon: f64) -> Result<PairSet> {
     check_range("epsilon", epsilon, 0.0, f64::MAX)?;
     let (s, pairs) = batch(z, labels, Measure::Dot)?;
+    multi_similarity_among(&s, &pairs, epsilon)
+}
+
+/// [`mine_multi_similarity`] of similarities `[N][M]` and the pairs that they belong to.
+pub(super) fn multi_similarity_among(
+    s: &[Vec<f64>],
+    pairs: &PairSet,
+    epsilon: f64,
+) -> Result<PairSet> {
     let (mut positives, mut negatives) = (Vec::new(), Vec::new());
     for (i, row) in s.iter().enumerate() {
         let hardest_negative = pairs

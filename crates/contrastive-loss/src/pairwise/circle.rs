@@ -1,4 +1,4 @@
-//! Circle loss, Sun et al. 2020 (arXiv 2002.10857), equations 4 to 6.
+//! Circle loss, Sun et al. 2020 (arXiv 2002.10857).
 
 use candle_core::Tensor;
 
@@ -9,7 +9,7 @@ use crate::{Bounds, Measure, PairLoss, PairSet, PerAnchor, Result, UndefinedRows
 /// Similarities weighted by how far each is from its optimum.
 ///
 /// L_i = ln( 1 + Σ_n exp(γ α_n (s_in − m)) · Σ_p exp(−γ α_p (s_ip − 1 + m)) ) with α_n = \[s_in + m\]₊ and
-/// α_p = \[1 + m − s_ip\]₊, both constants for the gradient (equation 6 with the paper's choice of O and Δ), s cosines.
+/// α_p = \[1 + m − s_ip\]₊, both constants for the gradient (the paper's choice of O and Δ), s cosines.
 ///
 /// Rows without a positive or without a negative are undefined. Collapse value: ln(1 + |P| |N| exp(γ(1 − 2m²))). Floor:
 /// ln(1 + |P| |N| exp(−2γm²)), at s_p = 1 and s_n = 0.

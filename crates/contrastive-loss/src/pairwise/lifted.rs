@@ -1,5 +1,5 @@
-//! Lifted structure, Song et al. 2016 (arXiv 1511.06452), equation 4, and its generalisation, Hermans et al. 2017 (arXiv
-//! 1703.07737), equation 8.
+//! Lifted structure, Song et al. 2016 (arXiv 1511.06452), in its smooth form, and its generalisation, Hermans et al. 2017
+//! (arXiv 1703.07737).
 
 use candle_core::Tensor;
 

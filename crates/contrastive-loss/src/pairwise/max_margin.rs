@@ -1,4 +1,4 @@
-//! Max-margin contrastive loss, Hadsell et al. 2006, "Dimensionality Reduction by Learning an Invariant Mapping", equation 4.
+//! Max-margin contrastive loss, Hadsell et al. 2006, "Dimensionality Reduction by Learning an Invariant Mapping".
 
 use candle_core::Tensor;
 
@@ -9,7 +9,7 @@ use crate::{Bounds, Measure, PairLoss, PairSet, PerAnchor, Result, UndefinedRows
 
 /// Attraction up to one margin, repulsion up to another, over Euclidean distances d.
 ///
-/// L = mean_{(i,p)} \[d_ip − m₊\]₊ᵏ + mean_{(i,n)} \[m₋ − d_in\]₊ᵏ, with k = 2 if `squared` (equation 4 without its factor ½;
+/// L = mean_{(i,p)} \[d_ip − m₊\]₊ᵏ + mean_{(i,n)} \[m₋ − d_in\]₊ᵏ, with k = 2 if `squared` (the paper's without its factor ½;
 /// TensorFlow Addons' `contrastive_loss` up to its common mean) and 1 otherwise (pytorch-metric-learning's `ContrastiveLoss`).
 /// The two means are over the pairs that [`Average`] names.
 ///

@@ -1,5 +1,5 @@
-//! Triplet losses: batch-all and batch-hard, Hermans et al. 2017 (arXiv 1703.07737), equations 6 and 5; semi-hard, Schroff et
-//! al. 2015 (FaceNet, arXiv 1503.03832), equation 4, as TensorFlow Addons chooses it.
+//! Triplet losses: batch-all and batch-hard, Hermans et al. 2017 (arXiv 1703.07737); semi-hard, Schroff et al. 2015
+//! (FaceNet, arXiv 1503.03832), section 3.2, as TensorFlow Addons chooses it.
 
 use candle_core::Tensor;
 

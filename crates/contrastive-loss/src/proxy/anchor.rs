@@ -1,4 +1,4 @@
-//! Proxy-anchor, Kim et al. 2020 (arXiv 2003.13911), equation 4.
+//! Proxy-anchor, Kim et al. 2020 (arXiv 2003.13911).
 
 use candle_core::Tensor;
 

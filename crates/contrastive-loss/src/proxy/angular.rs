@@ -1,4 +1,4 @@
-//! Margins on the angle: ArcFace, Deng et al. 2019 (arXiv 1801.07698), equation 3; sub-centre ArcFace, Deng et al. 2020 (ECCV),
+//! Margins on the angle: ArcFace, Deng et al. 2019 (arXiv 1801.07698); sub-centre ArcFace, Deng et al. 2020 (ECCV),
 //! section 3.
 
 use candle_core::Tensor;

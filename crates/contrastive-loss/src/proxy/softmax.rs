@@ -1,5 +1,5 @@
 //! Classification losses over cosines: normalised softmax, Zhai and Wu 2019 (arXiv 1811.12649), section 3; CosFace, Wang et
-//! al. 2018 (arXiv 1801.09414), equation 4.
+//! al. 2018 (arXiv 1801.09414).
 
 use candle_core::Tensor;
 

@@ -58,7 +58,8 @@ impl<'a> Cpu<'a> {
         let fresh = |rows: usize| State {
             running: match self.terms {
                 Terms::LogSumExp(masks) => masks.iter().map(|_| Running::new(rows)).collect(),
-                Terms::Sigmoid { .. } => Vec::new(),
+                Terms::PositiveShares => vec![Running::new(rows)],
+                Terms::PairCosts | Terms::PositiveCosts => Vec::new(),
             },
             sums: vec![0.0; rows],
         };
@@ -86,7 +87,7 @@ impl<'a> Cpu<'a> {
                     block[row * terms + k] = level;
                 }
             }
-            if matches!(self.terms, Terms::Sigmoid { .. }) {
+            if state.running.is_empty() {
                 for (value, &sum) in block.iter_mut().zip(&state.sums) {
                     *value = sum as f32;
                 }
@@ -121,12 +122,13 @@ impl<'a> Cpu<'a> {
                     }
                 }
             }
-            Terms::Sigmoid { bias } => {
-                place.sigmoid_sums(products, *bias, &mut row.sums);
-                if let Some(column) = column {
-                    place.sigmoid_column_sums(products, *bias, &mut column.sums);
-                }
+            Terms::PositiveShares => {
+                let mut shares = Vec::new();
+                place.log_shares(products, &mut shares);
+                row.running[0].rows(&shares, width);
             }
+            Terms::PairCosts => place.costs(products, true, &mut row.sums),
+            Terms::PositiveCosts => place.costs(products, false, &mut row.sums),
         })
     }
 
@@ -148,8 +150,7 @@ impl<'a> Cpu<'a> {
         };
         if self.sides.symmetric() {
             let mut sums = zeros(&self.rows, true);
-            let live = &self.sides.live;
-            let lives = |i: usize| self.rows[i].start < live.end && live.start < self.rows[i].end;
+            let lives = |i: usize| overlap(&self.rows[i], &self.sides.live);
             sweep_symmetric(
                 &mut sums,
                 |i, j| lives(i) || lives(j),
@@ -170,11 +171,16 @@ impl<'a> Cpu<'a> {
         let mut rows = zeros(&self.rows, wanted.0);
         let mut columns = zeros(&self.columns, wanted.1);
         sweep_grid(&mut rows, &mut columns, |i, j, row, column| {
+            let by_row = wanted.0 && overlap(&self.rows[i], &self.sides.live);
+            let by_column = wanted.1 && overlap(&self.columns[j], &self.sides.live_columns);
+            if !by_row && !by_column {
+                return Ok(());
+            }
             let gradient = self.gradient(i, j, &values, &upstream)?;
-            if wanted.0 {
+            if by_row {
                 add(row, &gradient.matmul(&self.candidate_block(j)?)?)?;
             }
-            if wanted.1 {
+            if by_column {
                 add(column, &gradient.t()?.matmul(&self.anchor_block(i)?)?)?;
             }
             Ok(())
@@ -211,10 +217,16 @@ impl<'a> Cpu<'a> {
                     place.softmax(&logits, weights(rows), by_columns, &mut gradient);
                 }
             }
-            Terms::Sigmoid { bias } => {
-                let columns = both.then(|| &upstream[0][columns.clone()]);
-                let rows = &upstream[0][rows.clone()];
-                place.sigmoid_gradient(products, *bias, rows, columns, &mut gradient);
+            Terms::PositiveShares => {
+                let weights = Weights {
+                    level: &values[0][rows.clone()],
+                    upstream: &upstream[0][rows.clone()],
+                };
+                place.share_gradient(products, weights, &mut gradient);
+            }
+            Terms::PairCosts | Terms::PositiveCosts => {
+                let across = *self.terms == Terms::PairCosts;
+                place.cost_gradient(products, across, &upstream[0][rows.clone()], &mut gradient);
             }
         })?;
         let shape = (place.rows.len(), place.columns.len());
@@ -284,6 +296,11 @@ pub(crate) fn with_f32<R>(tensor: &Tensor, look: impl FnOnce(&[f32]) -> R) -> Re
         ))
         .into()),
     }
+}
+
+/// Whether two ranges of rows meet.
+pub(super) fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
+    a.start < b.end && b.start < a.end
 }
 
 /// sums += product.

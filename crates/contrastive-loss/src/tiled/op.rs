@@ -11,33 +11,79 @@ use candle_core::{
 use super::cpu::{self, Cpu};
 use super::plain::Plain;
 use super::sides::{Sides, Terms};
-use crate::Result;
+use crate::{Error, Result};
 
-/// Sums over each row of s = a·cᵀ / τ: anchors `[N, D]`, candidates `[M, D]` (none: the anchors) → `[N, K]`, with gradients to
-/// both.
-pub(super) fn row_sums(
-    sides: &Arc<Sides>,
-    terms: Terms,
-    temperature: f64,
-    anchors: &Tensor,
-    candidates: Option<&Tensor>,
-) -> Result<Tensor> {
-    let anchors = anchors.contiguous()?;
-    let candidates = candidates.map(Tensor::contiguous).transpose()?;
-    let problem = Problem {
-        sides: Arc::clone(sides),
-        terms,
-        scale: 1.0 / temperature,
-    };
-    let plain = candidates.as_ref().unwrap_or(&anchors).detach();
-    let node = Node {
-        values: problem.forward(&anchors.detach(), &plain)?,
-        problem,
-    };
-    Ok(match &candidates {
-        None => anchors.apply_op1(node)?,
-        Some(candidates) => anchors.apply_op2(candidates, node)?,
-    })
+/// The row sums of a loss, in the order in which it asks for them: computed here, or taken from what the ranks of a
+/// data-parallel group computed for their own rows and exchanged.
+#[derive(Debug, Default)]
+pub(crate) struct Sums<'a> {
+    given: Option<&'a Tensor>, // [N, ΣK]
+    taken: usize,
+    computed: Vec<Tensor>, // [N, K] each
+}
+
+impl<'a> Sums<'a> {
+    /// Sums that came from elsewhere: `[N, ΣK]`.
+    pub(crate) fn given(sums: Option<&'a Tensor>) -> Self {
+        Self {
+            given: sums,
+            ..Self::default()
+        }
+    }
+
+    /// What was computed: `[N, ΣK]`, without a graph.
+    pub(crate) fn computed(&self) -> Result<Tensor> {
+        Ok(Tensor::cat(&self.computed, 1)?.detach())
+    }
+
+    /// Sums over each row of s = a·cᵀ / τ: anchors `[N, D]`, candidates `[M, D]` (none: the anchors) → `[N, K]`, with gradients to
+    /// both.
+    pub(super) fn of(
+        &mut self,
+        sides: &Arc<Sides>,
+        terms: Terms,
+        temperature: f64,
+        anchors: &Tensor,
+        candidates: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let anchors = anchors.contiguous()?;
+        let candidates = candidates.map(Tensor::contiguous).transpose()?;
+        let columns = terms.count();
+        let problem = Problem {
+            sides: Arc::clone(sides),
+            terms,
+            scale: 1.0 / temperature,
+        };
+        let values = match self.given {
+            Some(given) => {
+                let fits = given.dims().len() == 2
+                    && given.dims()[0] == sides.anchors.len()
+                    && given.dims()[1] >= self.taken + columns;
+                if !fits {
+                    return Err(Error::Mismatch {
+                        left: "the row sums",
+                        left_shape: given.dims().to_vec(),
+                        right: "the gathered rows",
+                        right_shape: vec![sides.anchors.len(), self.taken + columns],
+                        need: "gather what `Loss::row_sums` of the same loss gave on every rank, one after the other",
+                    });
+                }
+                let given = given.detach().to_dtype(anchors.dtype())?;
+                given.narrow(1, self.taken, columns)?.contiguous()?
+            }
+            None => {
+                let plain = candidates.as_ref().unwrap_or(&anchors).detach();
+                problem.forward(&anchors.detach(), &plain)?
+            }
+        };
+        self.taken += columns;
+        self.computed.push(values.clone());
+        let node = Node { values, problem };
+        Ok(match &candidates {
+            None => anchors.apply_op1(node)?,
+            Some(candidates) => anchors.apply_op2(candidates, node)?,
+        })
+    }
 }
 
 /// What is summed over what.
@@ -270,15 +316,64 @@ mod tests {
             }
             let both = Terms::LogSumExp(vec![Mask::Others, Mask::Same]);
             compare(Sides::itself(groups.clone()), both.clone(), false);
-            let sigmoid = Terms::Sigmoid { bias: -1.5 };
-            compare(Sides::itself(groups.clone()), sigmoid.clone(), false);
             let anchors = &groups[..rows.min(150)];
             let mut more: Vec<u32> = (0..170).map(|row| row % 5).collect();
             more[9..9 + anchors.len()].copy_from_slice(anchors);
+            let of_pairs = [
+                both,
+                Terms::PairCosts,
+                Terms::PositiveCosts,
+                Terms::PositiveShares,
+            ];
             for own in [None, Some(9)] {
-                let sides = || Sides::pair(anchors.to_vec(), more.clone(), own);
-                compare(sides(), both.clone(), true);
-                compare(sides(), sigmoid.clone(), true);
+                for terms in of_pairs.clone() {
+                    let sides = Sides::pair(anchors.to_vec(), more.clone(), own);
+                    compare(sides, terms, true);
+                }
+            }
+        }
+    }
+
+    /// Blocks without a row whose gradient is wanted are passed over, by both paths.
+    #[test]
+    fn gradients_of_live_rows_do_not_depend_on_which_others_live() {
+        let (n, d) = (700, 4); // three blocks
+        let groups: Vec<u32> = (0..n as u32).map(|row| row % 5).collect();
+        let values = (0..n * d).map(|k| (k as f32 * 0.73).sin());
+        let z = Tensor::from_vec(values.collect(), (n, d), &Device::Cpu).unwrap();
+        let upstream = Tensor::ones((n, 1), DType::F32, &Device::Cpu).unwrap();
+        let own = 520..640;
+        let rows = |t: &Tensor| {
+            let rows = t.narrow(0, own.start, own.len()).unwrap();
+            rows.to_vec2::<f32>().unwrap()
+        };
+        for sides in [
+            Sides::itself(groups.clone()),
+            Sides::pair(groups.clone(), groups, Some(0)),
+        ] {
+            let terms = Terms::LogSumExp(vec![Mask::Others]);
+            let alive = sides.clone().alive(own.clone());
+            let all = Cpu::new(&sides, &terms, 2.0, &z, &z);
+            let some = Cpu::new(&alive, &terms, 2.0, &z, &z);
+            let values = all.forward().unwrap();
+            let all = all.backward(&values, &upstream, (true, true)).unwrap();
+            let some = some.backward(&values, &upstream, (true, true)).unwrap();
+            let first = some.0.as_ref().unwrap().get(0).unwrap();
+            assert_eq!(first.to_vec1::<f32>().unwrap(), [0.0; 4]);
+            let plain = |sides: &Sides| {
+                let plain = Plain::new(sides, &terms, 2.0, &z, &z)
+                    .unwrap()
+                    .with_side(100);
+                plain.backward(&values, &upstream, (true, true)).unwrap()
+            };
+            for (all, some) in [(all, some), (plain(&sides), plain(&alive))] {
+                assert_eq!(
+                    rows(all.0.as_ref().unwrap()),
+                    rows(some.0.as_ref().unwrap())
+                );
+                if let (Some(all), Some(some)) = (all.1, some.1) {
+                    assert_eq!(rows(&all), rows(&some));
+                }
             }
         }
     }

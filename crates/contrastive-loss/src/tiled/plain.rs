@@ -1,7 +1,10 @@
 //! The same sums by plain Candle operators, a tile at a time: on GPUs, for f64, and as the fast path's second oracle.
 
+use std::ops::Range;
+
 use candle_core::{D, DType, Tensor};
 
+use super::cpu::overlap;
 use super::sides::{Mask, Sides, Terms};
 use crate::Result;
 use crate::similarity::one_where_zero;
@@ -67,10 +70,11 @@ impl<'a> Plain<'a> {
                         terms.push(self.log_sum_exp(row, mask)?);
                     }
                 }
-                Terms::Sigmoid { bias } => {
+                Terms::PositiveShares => terms.push(self.log_sum_exp(row, Mask::Same)?),
+                Terms::PairCosts | Terms::PositiveCosts => {
                     let mut sum: Option<Tensor> = None;
                     for column in self.starts(self.sides.columns().len()) {
-                        let (x, weight) = self.sigmoid_tile(row, column, *bias)?;
+                        let (x, weight) = self.cost_tile(row, column)?;
                         // softplus(x) = max(x, 0) + ln(1 + e^{−|x|})
                         let tail = (x.abs()?.neg()?.exp()? + 1.0)?.log()?;
                         let cost = ((x.relu()? + tail)? * weight.abs()?)?.sum_keepdim(1)?;
@@ -91,7 +95,10 @@ impl<'a> Plain<'a> {
     fn log_sum_exp(&self, row: usize, mask: Mask) -> Result<Tensor> {
         let mut running: Option<(Tensor, Tensor)> = None;
         for column in self.starts(self.sides.columns().len()) {
-            let logits = self.logits(row, column)?; // [R, C]
+            let mut logits = self.logits(row, column)?; // [R, C]
+            if *self.terms == Terms::PositiveShares {
+                logits = log_sigmoid(&logits)?;
+            }
             let mask = self.mask(row, column, mask)?;
             let least = match logits.dtype() {
                 DType::F64 => logits.ones_like()?.affine(f64::MIN, 0.0)?,
@@ -129,17 +136,27 @@ impl<'a> Plain<'a> {
     ) -> Result<super::cpu::Gradients> {
         let symmetric = self.sides.symmetric();
         let columns = self.starts(self.sides.columns().len());
+        let (n, m) = (self.sides.anchors.len(), self.sides.columns().len());
+        let lives = |start: usize, of: usize, live: &Range<usize>| {
+            overlap(&(start..(start + self.side).min(of)), live)
+        };
         let mut by_rows = Vec::new();
         let mut by_columns: Vec<Option<Tensor>> = vec![None; columns.len()];
-        for row in self.starts(self.sides.anchors.len()) {
+        for row in self.starts(n) {
             let mut sum: Option<Tensor> = None;
+            let by_row = wanted.0 && lives(row, n, &self.sides.live);
             for (index, &column) in columns.iter().enumerate() {
+                let by_column =
+                    wanted.1 && !symmetric && lives(column, m, &self.sides.live_columns);
+                if !by_row && !by_column {
+                    continue;
+                }
                 let gradient = self.gradient(row, column, values, upstream)?; // [R, C]
-                if wanted.0 {
+                if by_row {
                     let part = gradient.matmul(&self.block(self.candidates, column)?)?;
                     sum = plus(sum, part)?;
                 }
-                if wanted.1 && !symmetric {
+                if by_column {
                     let part = gradient
                         .t()?
                         .contiguous()?
@@ -147,7 +164,21 @@ impl<'a> Plain<'a> {
                     by_columns[index] = plus(by_columns[index].take(), part)?;
                 }
             }
-            by_rows.extend(sum);
+            if wanted.0 {
+                by_rows.push(match sum {
+                    Some(sum) => sum,
+                    None => self.block(self.anchors, row)?.zeros_like()?,
+                });
+            }
+        }
+        let mut columns_of = Vec::new();
+        if wanted.1 && !symmetric {
+            for (sum, &column) in by_columns.into_iter().zip(&columns) {
+                columns_of.push(match sum {
+                    Some(sum) => sum,
+                    None => self.block(self.candidates, column)?.zeros_like()?,
+                });
+            }
         }
         let join = |parts: Vec<Tensor>| -> Result<Option<Tensor>> {
             match parts.is_empty() {
@@ -155,10 +186,7 @@ impl<'a> Plain<'a> {
                 false => Ok(Some(Tensor::cat(&parts, 0)?.affine(self.scale, 0.0)?)),
             }
         };
-        Ok((
-            join(by_rows)?,
-            join(by_columns.into_iter().flatten().collect())?,
-        ))
+        Ok((join(by_rows)?, join(columns_of)?))
     }
 
     fn gradient(
@@ -199,31 +227,35 @@ impl<'a> Plain<'a> {
                 }
                 gradient.ok_or_else(|| candle_core::Error::Msg("no terms".into()).into())
             }
-            Terms::Sigmoid { bias } => {
-                let (x, weight) = self.sigmoid_tile(row, column, *bias)?;
+            Terms::PositiveShares => {
+                let s = self.logits(row, column)?;
+                let mask = self.mask(row, column, Mask::Same)?;
+                let w = weights(row, 0)?;
+                let shifted = log_sigmoid(&s)?.broadcast_sub(&w.level)?;
+                let zeros = shifted.zeros_like()?;
+                let share = mask.where_cond(&mask.where_cond(&shifted, &zeros)?.exp()?, &zeros)?;
+                let slope = (s.exp()? + 1.0)?.recip()?; // σ(−s); 1/∞ is 0
+                Ok((share * slope)?.broadcast_mul(&w.upstream)?)
+            }
+            Terms::PairCosts | Terms::PositiveCosts => {
+                let (x, weight) = self.cost_tile(row, column)?;
                 let slope = (x.neg()?.exp()? + 1.0)?.recip()?; // σ(x); 1/∞ is 0
-                let mut upstream = weights(row, 0)?
-                    .upstream
-                    .broadcast_as(x.shape())?
-                    .contiguous()?;
-                if symmetric {
-                    upstream = upstream.broadcast_add(&weights(column, 0)?.upstream.t()?)?;
-                }
-                Ok(((slope * weight)? * upstream)?)
+                Ok((slope * weight)?.broadcast_mul(&weights(row, 0)?.upstream)?)
             }
         }
     }
 
-    /// −y (s + b), and −y with 0 where an anchor meets itself: `[R, C]` each.
-    fn sigmoid_tile(&self, row: usize, column: usize, bias: f32) -> Result<(Tensor, Tensor)> {
+    /// −y s, and −y with 0 in entries that do not count: `[R, C]` each.
+    fn cost_tile(&self, row: usize, column: usize) -> Result<(Tensor, Tensor)> {
         let logits = self.logits(row, column)?;
         let same = self.same(row, column)?.to_dtype(logits.dtype())?;
         let sign = same.affine(-2.0, 1.0)?; // −1 within a group, 1 across
-        let others = self
-            .mask(row, column, Mask::Others)?
-            .to_dtype(logits.dtype())?;
-        let x = (logits.affine(1.0, f64::from(bias))? * &sign)?;
-        Ok((x, (sign * others)?))
+        let mask = match self.terms {
+            Terms::PositiveCosts => Mask::Same,
+            _ => Mask::Others,
+        };
+        let counted = self.mask(row, column, mask)?.to_dtype(logits.dtype())?;
+        Ok(((logits * &sign)?, (sign * counted)?))
     }
 
     fn logits(&self, row: usize, column: usize) -> Result<Tensor> {
@@ -267,6 +299,12 @@ impl<'a> Plain<'a> {
     fn starts(&self, rows: usize) -> Vec<usize> {
         (0..rows).step_by(self.side).collect()
     }
+}
+
+/// ln σ(s) = min(s, 0) − ln(1 + e^{−|s|}).
+fn log_sigmoid(s: &Tensor) -> Result<Tensor> {
+    let tail = (s.abs()?.neg()?.exp()? + 1.0)?.log()?;
+    Ok((s.neg()?.relu()?.neg()? - tail)?)
 }
 
 fn plus(sum: Option<Tensor>, part: Tensor) -> Result<Option<Tensor>> {

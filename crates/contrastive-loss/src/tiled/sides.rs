@@ -20,11 +20,12 @@ pub(crate) enum Mask {
 pub(crate) enum Terms {
     /// A log-sum-exp for each mask.
     LogSumExp(Vec<Mask>),
-    /// Σ_j softplus(−y_ij (s_ij + bias)), y = 1 within a group and −1 across, the anchor itself left out.
-    Sigmoid {
-        /// b.
-        bias: f32,
-    },
+    /// Σ_j softplus(−y_ij s_ij), y = 1 within a group and −1 across, over all candidates but the anchor itself.
+    PairCosts,
+    /// Σ_{p ∈ P(i)} softplus(−s_ip).
+    PositiveCosts,
+    /// ln Σ_{p ∈ P(i)} σ(s_ip); 0 where P(i) is empty.
+    PositiveShares,
 }
 
 impl Terms {
@@ -32,7 +33,7 @@ impl Terms {
     pub(crate) fn count(&self) -> usize {
         match self {
             Self::LogSumExp(masks) => masks.len(),
-            Self::Sigmoid { .. } => 1,
+            Self::PairCosts | Self::PositiveCosts | Self::PositiveShares => 1,
         }
     }
 }
@@ -46,8 +47,10 @@ pub(crate) struct Sides {
     pub(crate) candidates: Option<Vec<u32>>,
     /// Anchor i is candidate i + `own`; none where no anchor is among the candidates.
     pub(crate) own: Option<usize>,
-    /// The rows whose gradient is wanted, where anchors are the candidates.
+    /// The anchors whose gradient is wanted.
     pub(crate) live: Range<usize>,
+    /// The candidates whose gradient is wanted; the anchors' where they are the candidates.
+    pub(crate) live_columns: Range<usize>,
 }
 
 impl Sides {
@@ -58,18 +61,35 @@ impl Sides {
             anchors: groups,
             candidates: None,
             own: Some(0),
+            live_columns: live.clone(),
             live,
         }
     }
 
     /// Anchors against candidates; where `own` is given, anchor i is candidate i + `own`.
     pub(crate) fn pair(anchors: Vec<u32>, candidates: Vec<u32>, own: Option<usize>) -> Self {
-        let live = 0..anchors.len();
         Self {
+            live: 0..anchors.len(),
+            live_columns: 0..candidates.len(),
             anchors,
             candidates: Some(candidates),
             own,
-            live,
+        }
+    }
+
+    /// The same with gradients for `own` alone, as anchors and as candidates.
+    pub(crate) fn alive(mut self, own: Range<usize>) -> Self {
+        self.live = own.clone();
+        self.live_columns = own;
+        self
+    }
+
+    /// The same anchors and candidates as a matrix that is not symmetric, with the gradients of all anchors.
+    pub(crate) fn as_pair(&self) -> Self {
+        Self {
+            live: 0..self.anchors.len(),
+            candidates: Some(self.columns().to_vec()),
+            ..self.clone()
         }
     }
 

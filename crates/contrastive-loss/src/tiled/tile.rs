@@ -111,71 +111,83 @@ impl Place<'_> {
         );
     }
 
-    /// Σ_j softplus(−y_ij (s_ij + b)) of each row, added to `sums`.
-    pub(super) fn sigmoid_sums(&self, products: &[f32], bias: f32, sums: &mut [f64]) {
+    /// ln σ(s) of the anchor's group but itself, −∞ elsewhere.
+    pub(super) fn log_shares(&self, products: &[f32], logits: &mut Vec<f32>) {
+        self.logits(products, Mask::Same, logits);
+        vectorised(
+            #[inline(always)]
+            || {
+                for s in logits.iter_mut() {
+                    *s = -softplus(-*s).0;
+                }
+            },
+        );
+    }
+
+    /// G = g_i e^{ln σ(s_ij) − L_i} σ(−s_ij) within the anchor's group, 0 across and where the anchor meets itself.
+    pub(super) fn share_gradient(&self, products: &[f32], rows: Weights, gradient: &mut [f32]) {
+        vectorised(
+            #[inline(always)]
+            || {
+                let width = self.columns.len();
+                let all = gradient
+                    .chunks_exact_mut(width)
+                    .zip(products.chunks_exact(width));
+                for (r, (out, row)) in all.enumerate() {
+                    let (group, g, l) = (self.rows[r], rows.upstream[r], rows.level[r]);
+                    for ((out, &product), &other) in out.iter_mut().zip(row).zip(self.columns) {
+                        let (cost, slope) = softplus(-product * self.scale); // −ln σ(s), σ(−s)
+                        let kept = if other == group { g } else { 0.0 };
+                        *out = kept * slope * exp(if other == group { -cost - l } else { 0.0 });
+                    }
+                    if let Some(own) = self.own(r) {
+                        out[own] = 0.0;
+                    }
+                }
+            },
+        );
+    }
+
+    /// Σ_j softplus(−y_ij s_ij) of each row, over its group or (`across`) over all, added to `sums`; the anchor itself left out.
+    pub(super) fn costs(&self, products: &[f32], across: bool, sums: &mut [f64]) {
+        let far = if across { 1.0f32 } else { 0.0 };
         vectorised(
             #[inline(always)]
             || {
                 let width = self.columns.len();
                 for (r, row) in products.chunks_exact(width).enumerate() {
-                    let cost = |product: f32, other: u32, group: u32| {
-                        let x = product * self.scale + bias;
-                        softplus(if other == group { -x } else { x }).0
+                    let group = self.rows[r];
+                    let total = |part: std::ops::Range<usize>| {
+                        f64::from(sum_of(
+                            &row[part.clone()],
+                            &self.columns[part],
+                            #[inline(always)]
+                            |product, other| {
+                                let x = product * self.scale;
+                                let same = other == group;
+                                let weight = if same { 1.0 } else { far };
+                                weight * softplus(if same { -x } else { x }).0
+                            },
+                        ))
                     };
-                    let group = self.rows[r];
-                    let mut total = f64::from(sum_of(
-                        row,
-                        self.columns,
-                        #[inline(always)]
-                        |product, other| cost(product, other, group),
-                    ));
-                    if let Some(own) = self.own(r) {
-                        total -= f64::from(cost(row[own], group, group));
-                    }
-                    sums[r] += total;
+                    sums[r] += match self.own(r) {
+                        None => total(0..width),
+                        Some(own) => total(0..own) + total(own + 1..width),
+                    };
                 }
             },
         );
     }
 
-    /// As [`sigmoid_sums`](Self::sigmoid_sums), of each column.
-    pub(super) fn sigmoid_column_sums(&self, products: &[f32], bias: f32, sums: &mut [f64]) {
-        let mut totals = vec![0f32; sums.len()];
-        vectorised(
-            #[inline(always)]
-            || {
-                for (r, row) in products.chunks_exact(self.columns.len()).enumerate() {
-                    let group = self.rows[r];
-                    for ((total, &product), &other) in totals.iter_mut().zip(row).zip(self.columns)
-                    {
-                        let x = product * self.scale + bias;
-                        *total += softplus(if other == group { -x } else { x }).0;
-                    }
-                }
-            },
-        );
-        for (sum, total) in sums.iter_mut().zip(totals) {
-            *sum += f64::from(total);
-        }
-    }
-
-    /// G = (g_i + g_j) ∂softplus(−y x)/∂x: −σ(−x) within a group, σ(x) across; 0 where an anchor meets itself.
-    pub(super) fn sigmoid_gradient(
+    /// G = g_i ∂softplus(−y s)/∂s: −σ(−s) within a group, σ(s) (`across`) or 0 across; 0 where an anchor meets itself.
+    pub(super) fn cost_gradient(
         &self,
         products: &[f32],
-        bias: f32,
+        across: bool,
         rows: &[f32],
-        columns: Option<&[f32]>,
         gradient: &mut [f32],
     ) {
-        let zeros;
-        let columns = match columns {
-            Some(columns) => columns,
-            None => {
-                zeros = vec![0f32; self.columns.len()];
-                &zeros
-            }
-        };
+        let far = if across { 1.0f32 } else { 0.0 };
         vectorised(
             #[inline(always)]
             || {
@@ -185,11 +197,11 @@ impl Place<'_> {
                     .zip(products.chunks_exact(width));
                 for (r, (out, row)) in all.enumerate() {
                     let (group, g) = (self.rows[r], rows[r]);
-                    let others = self.columns.iter().zip(columns);
-                    for ((out, &product), (&other, &g_j)) in out.iter_mut().zip(row).zip(others) {
-                        let x = product * self.scale + bias;
+                    for ((out, &product), &other) in out.iter_mut().zip(row).zip(self.columns) {
+                        let x = product * self.scale;
                         let sign = if other == group { -1.0 } else { 1.0 };
-                        *out = (g + g_j) * sign * softplus(sign * x).1;
+                        let weight = if other == group { -1.0 } else { far };
+                        *out = g * weight * softplus(sign * x).1;
                     }
                     if let Some(own) = self.own(r) {
                         out[own] = 0.0;

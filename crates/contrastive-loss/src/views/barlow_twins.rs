@@ -1,4 +1,4 @@
-//! Barlow Twins, Zbontar et al. 2021 (arXiv 2103.03230), equations 1 and 2.
+//! Barlow Twins, Zbontar et al. 2021 (arXiv 2103.03230).
 
 use candle_core::Tensor;
 

@@ -1,9 +1,9 @@
-//! InfoNCE, van den Oord et al. 2018 (arXiv 1807.03748), equation 4; with a queue of negatives, He et al. 2020 (MoCo, arXiv
-//! 1911.05722), equation 1.
+//! InfoNCE, van den Oord et al. 2018 (arXiv 1807.03748); with a queue of negatives, He et al. 2020 (MoCo, arXiv
+//! 1911.05722).
 
 use candle_core::Tensor;
 
-use super::{all_defined, diagonal, two_views};
+use super::{diagonal, two_views, without_negatives};
 use crate::similarity::{check_temperature, embeddings, row_sums};
 use crate::terms::masked;
 use crate::{Bounds, Error, PerAnchor, Result, logits};
@@ -65,29 +65,51 @@ pub fn info_nce(
 ) -> Result<PerAnchor> {
     config.check()?;
     let (q, k) = two_views(queries, keys)?;
-    if queue.is_none() && !config.in_batch {
-        return Err(Error::Conflict {
-            first: "`in_batch = false`",
-            second: "no queue",
-            remedy: "nothing would repel; give a queue of negatives, or let the batch repel",
-        });
-    }
-    if queue.is_some() && config.symmetric {
+    let queue = check_queue(&q, queue, config)?;
+    let one_way = one_way(&q, &k, queue.as_ref(), config)?;
+    let values = if config.symmetric {
+        ((one_way + self::one_way(&k, &q, None, config)?)? * 0.5)?
+    } else {
+        one_way
+    };
+    let alone = queue.is_none() && q.dim(0)? == 1;
+    without_negatives(values, alone)
+}
+
+/// The queue in the queries' type; refuses what does not fit, and options that exclude each other.
+pub(crate) fn check_queue(
+    q: &Tensor,
+    queue: Option<&Tensor>,
+    config: &InfoNce,
+) -> Result<Option<Tensor>> {
+    let Some(queue) = queue else {
+        return match config.in_batch {
+            true => Ok(None),
+            false => Err(Error::Conflict {
+                first: "`in_batch = false`",
+                second: "no queue",
+                remedy: "nothing would repel; give a queue of negatives, or let the batch repel",
+            }),
+        };
+    };
+    if config.symmetric {
         return Err(Error::Conflict {
             first: "`symmetric`",
             second: "a queue of negatives",
             remedy: "a queue holds keys, not queries; leave one of them out",
         });
     }
-    let one_way = one_way(&q, &k, queue, config)?;
-    let values = if config.symmetric {
-        ((one_way + self::one_way(&k, &q, None, config)?)? * 0.5)?
-    } else {
-        one_way
-    };
-    let rows = q.dim(0)?;
-    let alone = queue.is_none() && rows == 1;
-    all_defined(values, usize::from(alone), rows)
+    let queue = embeddings(queue, "the queue")?.to_dtype(q.dtype())?;
+    if queue.dim(1)? != q.dim(1)? {
+        return Err(Error::Mismatch {
+            left: "the queries",
+            left_shape: q.dims().to_vec(),
+            right: "the queue",
+            right_shape: queue.dims().to_vec(),
+            need: "both need the same number of columns",
+        });
+    }
+    Ok(Some(queue))
 }
 
 fn one_way(q: &Tensor, k: &Tensor, queue: Option<&Tensor>, config: &InfoNce) -> Result<Tensor> {
@@ -101,18 +123,8 @@ fn one_way(q: &Tensor, k: &Tensor, queue: Option<&Tensor>, config: &InfoNce) -> 
     };
     let mut own = own;
     if let Some(queue) = queue {
-        let queue = embeddings(queue, "the queue")?.to_dtype(q.dtype())?;
-        if queue.dim(1)? != q.dim(1)? {
-            return Err(Error::Mismatch {
-                left: "the queries",
-                left_shape: q.dims().to_vec(),
-                right: "the queue",
-                right_shape: queue.dims().to_vec(),
-                need: "both need the same number of columns",
-            });
-        }
         let further = Tensor::ones((rows, queue.dim(0)?), candle_core::DType::U8, q.device())?;
-        references = Tensor::cat(&[&references, &queue], 0)?; // [N + K, D]
+        references = Tensor::cat(&[&references, queue], 0)?; // [N + K, D]
         mask = Tensor::cat(&[&mask, &further], 1)?; // [N, N + K]
         own = Tensor::cat(&[&own, &further.zeros_like()?], 1)?;
     }

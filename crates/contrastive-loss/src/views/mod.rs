@@ -8,7 +8,9 @@ mod vicreg;
 use candle_core::{DType, Tensor};
 
 pub use barlow_twins::{BarlowTwins, barlow_twins};
+pub(crate) use info_nce::check_queue;
 pub use info_nce::{InfoNce, info_nce};
+pub(crate) use sigmoid::check_scalars;
 pub use sigmoid::{Sigmoid, sigmoid};
 pub use vicreg::{VicReg, vicreg};
 
@@ -16,7 +18,7 @@ use crate::similarity::embeddings;
 use crate::{Error, PerAnchor, Result};
 
 /// Two non-empty `[N, D]` float tensors of one shape, in the type losses compute in.
-fn two_views(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
+pub(crate) fn two_views(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     let (a, b) = (embeddings(a, "view 0")?, embeddings(b, "view 1")?);
     if a.dims() != b.dims() {
         return Err(Error::Mismatch {
@@ -30,6 +32,12 @@ fn two_views(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     let wide = a.dtype() == DType::F64 || b.dtype() == DType::F64;
     let dtype = if wide { DType::F64 } else { DType::F32 };
     Ok((a.to_dtype(dtype)?, b.to_dtype(dtype)?))
+}
+
+/// Values of queries, all defined; where one is `alone`, nothing repels it.
+pub(crate) fn without_negatives(values: Tensor, alone: bool) -> Result<PerAnchor> {
+    let rows = values.dim(0)?;
+    all_defined(values, if alone { rows } else { 0 }, rows)
 }
 
 /// Values that are all defined.

@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 
-use super::{all_defined, diagonal, two_views};
+use super::{diagonal, two_views, without_negatives};
 use crate::terms::{check_range, softplus, softplus_of};
-use crate::{Bounds, Error, PerAnchor, Result};
+use crate::{Bounds, Error, PerAnchor, Result, logits};
 
 /// Options of [`sigmoid`]: where its two parameters begin.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,27 +51,42 @@ impl Default for Sigmoid {
 /// ```
 pub fn sigmoid(x: &Tensor, y: &Tensor, log_scale: &Tensor, bias: &Tensor) -> Result<PerAnchor> {
     let (x, y) = two_views(x, y)?;
-    for (what, parameter) in [("log_scale", log_scale), ("bias", bias)] {
-        if parameter.elem_count() != 1 {
-            return Err(Error::Shape {
-                what,
-                expected: "[] or [1]",
-                got: parameter.dims().to_vec(),
-            });
-        }
-    }
-    let scalar = |parameter: &Tensor| parameter.to_dtype(x.dtype())?.reshape((1, 1));
+    let [log_scale, bias] = check_scalars(&x, log_scale, bias)?;
     let rows = x.dim(0)?;
     let logits = x
         .matmul(&y.t()?)?
-        .broadcast_mul(&scalar(log_scale)?.exp()?)?
-        .broadcast_add(&scalar(bias)?)?; // [N, N]
+        .broadcast_mul(&log_scale.exp()?)?
+        .broadcast_add(&bias)?; // [N, N]
     let own = diagonal(rows, x.device())?;
     let terms = softplus(&own.where_cond(&logits.neg()?, &logits)?)?;
-    all_defined(terms.sum(1)?, usize::from(rows == 1), rows)
+    without_negatives(terms.sum(1)?, rows == 1)
+}
+
+/// ln t and b as `[1, 1]` in the embeddings' type.
+pub(crate) fn check_scalars(x: &Tensor, log_scale: &Tensor, bias: &Tensor) -> Result<[Tensor; 2]> {
+    let scalar = |what, parameter: &Tensor| match parameter.elem_count() {
+        1 => Ok(parameter.to_dtype(x.dtype())?.reshape((1, 1))?),
+        _ => Err(Error::Shape {
+            what,
+            expected: "[] or [1]",
+            got: parameter.dims().to_vec(),
+        }),
+    };
+    Ok([scalar("log_scale", log_scale)?, scalar("bias", bias)?])
 }
 
 impl Sigmoid {
+    /// ln t and b: the trained ones, or where they begin, as constants.
+    pub(crate) fn scalars(&self, like: &Tensor, parameters: &[Tensor]) -> Result<[Tensor; 2]> {
+        match parameters {
+            [log_scale, bias] => Ok([log_scale.clone(), bias.clone()]),
+            _ => Ok([
+                logits::constant(vec![self.log_scale], 1, like)?,
+                logits::constant(vec![self.bias], 1, like)?,
+            ]),
+        }
+    }
+
     /// Checks the options.
     ///
     /// # Errors

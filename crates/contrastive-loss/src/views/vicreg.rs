@@ -1,4 +1,4 @@
-//! VICReg, Bardes et al. 2022 (arXiv 2105.04906), equations 1 to 6.
+//! VICReg, Bardes et al. 2022 (arXiv 2105.04906).
 
 use candle_core::Tensor;
 

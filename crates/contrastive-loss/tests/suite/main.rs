@@ -3,7 +3,9 @@
 mod agreement;
 mod bounds;
 mod catalogue;
+mod context;
 mod edge_cases;
+mod elsewhere;
 mod gradients;
 mod reference;
 mod sampler;

@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use crate::support::{mean_and_gradient, noise, tensor};
+use crate::tiled::losses;
 use candle_core::{DType, Tensor};
-use contrastive_loss::Loss;
 use contrastive_loss::tiled::Execution;
 
 /// FNV-1a over the bits of every loss and gradient.
@@ -13,9 +13,15 @@ fn fingerprint() -> u64 {
     for (rows, columns) in [(512, 128), (333, 77), (1300, 32)] {
         let x = tensor(&noise(3, rows, columns), columns, DType::F32);
         let labels: Vec<u32> = (0..rows as u32).map(|row| row % 10).collect();
-        for loss in [Loss::npairs(), Loss::supcon_out(), Loss::supcon_in()] {
+        for loss in losses() {
+            let views = if loss.needs_views() { 2 } else { 1 };
+            let (labels, x) = (
+                &labels[..rows / views],
+                x.narrow(0, 0, rows / views * views),
+            );
+            let x = x.unwrap();
             for execution in [Execution::Dense, Execution::Tiled] {
-                let forward = |x: &Tensor| loss.forward_by(execution, x, &labels, 1).unwrap();
+                let forward = |x: &Tensor| loss.forward_by(execution, x, labels, views).unwrap();
                 let (mean, gradient) = mean_and_gradient(&x, forward);
                 for number in gradient.iter().chain([&mean]) {
                     hash = (hash ^ number.to_bits()).wrapping_mul(0x100_0000_01b3);

@@ -31,6 +31,8 @@ pub struct Trainable {
     pub var: Var,
     /// Whether weight decay (and LARS' adaptation) applies: weights yes, biases and batch norm no.
     pub decay: bool,
+    /// What its learning rate is multiplied by.
+    pub rate: f64,
 }
 
 impl Trainable {
@@ -40,7 +42,14 @@ impl Trainable {
             name: name.to_owned(),
             var: var.clone(),
             decay,
+            rate: 1.0,
         }
+    }
+
+    /// The same parameter with its learning rate multiplied by `rate`.
+    #[must_use]
+    pub fn with_rate(self, rate: f64) -> Self {
+        Self { rate, ..self }
     }
 
     /// All trainable parameters of several collections, each under its prefix.
@@ -159,6 +168,7 @@ impl Optimizer {
         {
             let Some(gradient) = gradient else { continue };
             let mut n = numbers;
+            n.lr *= parameter.rate;
             if parameter.decay {
                 n.decay = c.weight_decay;
             }
@@ -316,6 +326,29 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_parameters_own_rate_multiplies_the_steps_of_every_rule() {
+        for config in [
+            OptimizerConfig::sgd(0.1, 1e-2),
+            OptimizerConfig::adam(0.1),
+            OptimizerConfig::adamw(0.1, 1e-2),
+            OptimizerConfig::lars(0.1, 1e-2),
+        ] {
+            let moved = |rate: f64, lr: f64| {
+                let var = Var::new(&[1f32, -2.0], &Device::Cpu).unwrap();
+                let parameter = Trainable::new("w", &var, true).with_rate(rate);
+                let mut optimizer = Optimizer::new(&config, vec![parameter]).unwrap();
+                let mut gradients = Gradients::new();
+                let loss = var.sqr().unwrap().sum_all().unwrap();
+                gradients.add(&loss, optimizer.parameters()).unwrap();
+                optimizer.step(&gradients, lr, 1.0).unwrap();
+                var.to_vec1::<f32>().unwrap()
+            };
+            assert_eq!(moved(4.0, 0.125), moved(1.0, 0.5));
+            assert_ne!(moved(4.0, 0.125), moved(1.0, 0.125));
         }
     }
 

@@ -280,6 +280,7 @@ impl Recipe {
                 "use at least 2 images (batch norm needs them), such as 256, or leave it out",
             )?;
         }
+        self.check_pairs()?;
         if p.loss.needs_views() && (self.arms.contrastive || self.arms.any_transfer()) {
             let (views, exactly) = (self.augment.views, p.loss.needs_two_views());
             let how_many = if exactly { "exactly" } else { "at least" };
@@ -305,6 +306,56 @@ impl Recipe {
             !p.select_best,
             "contrastive pretraining hands on its last epoch: leave it out",
         )
+    }
+}
+
+impl Recipe {
+    /// What a loss sees beside its batch.
+    fn check_pairs(&self) -> Result<()> {
+        let p = &self.pretrain;
+        let loss = p.loss();
+        if let Some(miner) = &p.miner {
+            let field = "pretrain.miner";
+            let remedy = format!(
+                "the loss \"{loss}\" is not over pairs: leave it out, or take a loss such as \"triplet\" or \"multi_similarity\""
+            );
+            require(field, miner, loss.takes_miner(), &remedy)?;
+            if let Err(e) = miner.check() {
+                require(field, miner, false, &e.to_string())?;
+            }
+        }
+        match p.memory {
+            Some(rows) => {
+                let field = "pretrain.memory";
+                require(
+                    field,
+                    rows,
+                    (1..=16_777_216).contains(&rows),
+                    "use 1 to 16777216 rows, such as 4096, or leave it out",
+                )?;
+                let remedy = format!(
+                    "the loss \"{loss}\" compares with no former batches: leave it out, or take a loss such as \"supcon_out\""
+                );
+                require(field, rows, loss.takes_memory(), &remedy)?;
+            }
+            None => require(
+                "pretrain.memory",
+                "not given",
+                !loss.needs_memory(),
+                "with in_batch = false nothing repels but the queue: give its length, such as 4096",
+            )?,
+        }
+        if let Some(lr) = p.loss_lr {
+            let field = "pretrain.loss_lr";
+            require(field, lr, positive(lr), "use a number above 0")?;
+            let task = contrastive_loss::Task {
+                dim: p.projection.dim,
+                classes: 1,
+            };
+            let remedy = format!("the loss \"{loss}\" has no parameters of its own: leave it out");
+            require(field, lr, !loss.parameters(task).is_empty(), &remedy)?;
+        }
+        Ok(())
     }
 }
 
@@ -585,6 +636,64 @@ mod tests {
         recipe.set("pretrain.loss", "barlow_twins").unwrap();
         let error = recipe.check().unwrap_err().to_string();
         assert!(error.contains("exactly 2 views"), "{error}");
+    }
+
+    #[test]
+    fn miners_memory_and_proxies_rate_go_with_the_losses_that_have_use_for_them() {
+        let with = |loss: &str, fields: &[(&str, &str)]| {
+            let mut recipe = Recipe::default();
+            recipe.augment.views = 2;
+            recipe.set("pretrain.loss", loss).unwrap();
+            for (field, value) in fields {
+                recipe.set(field, value).unwrap();
+            }
+            let text = recipe.to_toml().unwrap();
+            assert_eq!(Recipe::parse(&text).unwrap(), recipe, "{text}");
+            recipe.check().map(drop).map_err(|e| e.to_string())
+        };
+        let (miner, memory, rate) = ("pretrain.miner", "pretrain.memory", "pretrain.loss_lr");
+        let queue = "{ name = \"info_nce\", in_batch = false }";
+        for (loss, fields) in [
+            ("triplet", vec![(miner, "semi_hard"), (memory, "4096")]),
+            (
+                "multi_similarity",
+                vec![(miner, "{ name = \"multi_similarity\", epsilon = 0.2 }")],
+            ),
+            ("nca", vec![(miner, "distance_weighted"), (miner, "none")]),
+            ("supcon_in", vec![(memory, "1024")]),
+            (queue, vec![(memory, "4096")]),
+            ("proxy_anchor", vec![(rate, "0.5")]),
+            ("sigmoid", vec![(rate, "0.01")]),
+        ] {
+            with(loss, &fields).unwrap();
+        }
+        for (loss, fields, words) in [
+            ("npairs", vec![(miner, "hard")], [miner, "not over pairs"]),
+            (
+                "arcface",
+                vec![(memory, "64")],
+                [memory, "no former batches"],
+            ),
+            (
+                "lifted_structure",
+                vec![(memory, "64")],
+                [memory, "no former batches"],
+            ),
+            ("supcon_out", vec![(memory, "0")], [memory, "1 to 16777216"]),
+            (queue, vec![], [memory, "nothing repels"]),
+            (
+                "triplet",
+                vec![(rate, "0.5")],
+                [rate, "no parameters of its own"],
+            ),
+            ("arcface", vec![(rate, "0.0")], [rate, "above 0"]),
+        ] {
+            let error = with(loss, &fields).unwrap_err();
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        }
+        let mut recipe = Recipe::default();
+        let error = recipe.set(miner, "easy").unwrap_err().to_string();
+        assert!(error.contains(miner) && error.contains("easy"), "{error}");
     }
 
     #[test]

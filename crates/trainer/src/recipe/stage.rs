@@ -1,7 +1,7 @@
 //! The sections of a recipe that describe a training stage.
 
 use super::{OptimizerConfig, ScheduleConfig};
-use contrastive_loss::Loss;
+use contrastive_loss::{Loss, Miner};
 use resnet::Init;
 use serde::{Deserialize, Serialize};
 
@@ -26,13 +26,16 @@ pub struct Training {
     pub optimizer: OptimizerConfig,
     /// The learning rate over time.
     pub schedule: ScheduleConfig,
+    /// The learning rate of the loss' own parameters, on the same schedule; the optimiser's where there is none.
+    pub loss_lr: Option<f64>,
 }
 
 /// Declares a section: its own fields, then those of [`Training`].
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident {
         $($(#[$field_doc:meta])* $field:ident: $ty:ty = $value:expr,)*
-    } training { epochs: $epochs:expr, batch_size: $batch:expr, optimizer: $optimizer:expr, schedule: $schedule:expr }) => {
+    } training { epochs: $epochs:expr, batch_size: $batch:expr, optimizer: $optimizer:expr, schedule: $schedule:expr }
+      $(loss_lr: $loss_lr:ident)?) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
@@ -90,6 +93,7 @@ macro_rules! section {
                     select_best: self.select_best,
                     optimizer: self.optimizer.clone(),
                     schedule: self.schedule.clone(),
+                    loss_lr: [None, $(self.$loss_lr)?].into_iter().flatten().next(),
                 }
             }
         }
@@ -124,9 +128,22 @@ section! {
         /// the whole batch, the memory is that of a chunk, and every image is embedded twice. Batch norm sees a chunk at a time.
         #[serde(skip_serializing_if = "Option::is_none")]
         chunk: Option<usize> = None,
+        /// Which pairs a loss over pairs looks at: `"hard"`, `"semi_hard"`, `"distance_weighted"`, `"multi_similarity"`, or a table of
+        /// a name and its options; all pairs if left out.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        miner: Option<Miner> = None,
+        /// Compare each batch with this many rows of former batches too, as they were embedded then (a cross-batch memory); for
+        /// `info_nce`, the length of the queue of negatives.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        memory: Option<usize> = None,
+        /// The learning rate of the loss' own parameters (proxies, the sigmoid's scale and bias), on the same schedule;
+        /// `optimizer.lr` if left out.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        loss_lr: Option<f64> = None,
         /// Steps in a row at the collapse value (after warm-up) before collapse is called by name.
         collapse_patience: usize = 50,
     } training { epochs: 50, batch_size: 256, optimizer: OptimizerConfig::sgd(0.1, 1e-4), schedule: ScheduleConfig::cosine() }
+  loss_lr: loss_lr
 }
 
 section! {

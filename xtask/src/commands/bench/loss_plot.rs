@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::loss::{Measured, Report};
 
 const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 320.0;
+const HEIGHT: f64 = 330.0;
 /// A figure of one measurement, where it was measured.
 type Reading<'a> = &'a dyn Fn(&Measured) -> Option<f64>;
 
@@ -31,6 +31,17 @@ pub(super) fn svg(report: &Report) -> String {
     for (left, (title, value)) in PANELS.into_iter().zip(values) {
         panel(&mut svg, left, title, &lines, value);
     }
+    let caption = format!(
+        "supcon_out, D = {}, f32, forward and backward; {}",
+        report.columns, report.machine
+    );
+    text(
+        &mut svg,
+        (PANELS[0], HEIGHT - 12.0),
+        "start",
+        "#333",
+        &caption,
+    );
     svg + "</svg>\n"
 }
 
@@ -70,8 +81,9 @@ fn panel(
     for mark in x0 as i32..=x1 as i32 {
         let at = x(f64::from(mark));
         rule(svg, (at, TOP), (at, TOP + SIDE.1));
-        // Every other label, the last one always.
-        if (x1 as i32 - mark) % 3 == 0 {
+        // Every third label, the last one always; and the first, where it has room.
+        let from_end = x1 as i32 - mark;
+        if from_end % 3 == 0 || (mark == x0 as i32 && from_end % 3 == 2) {
             let label = format!("{}", 1u64 << mark.max(0));
             text(svg, (at, TOP + SIDE.1 + 16.0), "middle", "#333", &label);
         }
@@ -94,6 +106,13 @@ fn panel(
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
             path.join(" ")
         );
+        for &(a, b) in points {
+            let (a, b) = (x(a), y(b));
+            let _ = writeln!(
+                svg,
+                "<circle cx=\"{a:.1}\" cy=\"{b:.1}\" r=\"2.5\" fill=\"{colour}\"/>"
+            );
+        }
         let place = (left + 8.0, TOP + 16.0 + 15.0 * index as f64);
         text(svg, place, "start", colour, name);
     }
