@@ -159,7 +159,7 @@ mod tests {
         write!(file, "one\ntwo\nthr").unwrap();
         assert_eq!(tail.lines().unwrap(), ["one", "two"]);
         assert!(tail.lines().unwrap().is_empty());
-        write!(file, "ee\n").unwrap();
+        writeln!(file, "ee").unwrap();
         assert_eq!(tail.lines().unwrap(), ["three"]);
         file.set_len(4).unwrap();
         assert!(tail.lines().unwrap().is_empty());

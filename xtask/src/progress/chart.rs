@@ -88,13 +88,12 @@ impl Series {
 
 /// A number in at most six characters.
 fn short(value: f64) -> String {
-    let text = match value.abs() {
-        size if size != 0.0 && !(0.001..99_999.5).contains(&size) => return format!("{value:.0e}"),
+    match value.abs() {
+        size if size != 0.0 && !(0.001..99_999.5).contains(&size) => format!("{value:.0e}"),
         size if size >= 1000.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.3}"),
-    };
-    text
+    }
 }
 
 /// The points, scaled to `low..=high`, joined from column to column; every line has `columns` characters.
