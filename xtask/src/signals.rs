@@ -6,7 +6,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicI32, Ordering},
     },
     thread,
@@ -32,28 +32,60 @@ impl Received {
     }
 }
 
-/// Listens for the three signals and sets `stop`; `notice` is told the first one.
+/// What a signal reaches: the run that is under way, and who is told.
+type Reached = Option<(StopFlag, Box<dyn Fn(&str) + Send>)>;
+type Listening = Mutex<Reached>;
+
+/// One thread listens for the whole process; runs of several seeds take turns.
+static LISTENING: OnceLock<Arc<Listening>> = OnceLock::new();
+static RECEIVED: OnceLock<Received> = OnceLock::new();
+
+/// Listens for the three signals and sets `stop`; `notice` is told the first one. A later call takes the earlier one's place, and stops
+/// at once if a signal came in between.
 pub fn listen(stop: StopFlag, notice: impl Fn(&str) + Send + 'static) -> io::Result<Received> {
-    let received = Received(Arc::new(AtomicI32::new(0)));
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
-    let first = received.clone();
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            for signal in signals.forever() {
-                let before = first.0.swap(signal, Ordering::SeqCst);
-                if before == 0 {
+    let received = RECEIVED
+        .get_or_init(|| Received(Arc::new(AtomicI32::new(0))))
+        .clone();
+    let fresh = LISTENING.get().is_none();
+    let listening = Arc::clone(LISTENING.get_or_init(Arc::default));
+    *locked(&listening) = Some((stop.clone(), Box::new(notice)));
+    if fresh {
+        start(
+            Signals::new([SIGINT, SIGTERM, SIGUSR1])?,
+            listening,
+            received.clone(),
+        )?;
+    } else if received.signal().is_some() {
+        stop.stop();
+    }
+    Ok(received)
+}
+
+fn start(mut signals: Signals, listening: Arc<Listening>, received: Received) -> io::Result<()> {
+    let listen = move || {
+        for signal in signals.forever() {
+            let before = received.0.swap(signal, Ordering::SeqCst);
+            if before == 0 {
+                if let Some((stop, notice)) = &*locked(&listening) {
                     stop.stop();
                     notice(&format!(
                         "{}: stopping after a checkpoint (once more: stop at once)",
                         name(signal)
                     ));
-                } else if signal != SIGUSR1 {
-                    std::process::exit(128 + signal);
                 }
+            } else if signal != SIGUSR1 {
+                std::process::exit(128 + signal);
             }
-        })?;
-    Ok(received)
+        }
+    };
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(listen)?;
+    Ok(())
+}
+
+fn locked(listening: &Listening) -> MutexGuard<'_, Reached> {
+    listening.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A signal's name.
