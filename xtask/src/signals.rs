@@ -6,7 +6,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicI32, Ordering},
     },
     thread,
@@ -14,58 +14,78 @@ use std::{
 
 use signal_hook::{
     consts::{SIGINT, SIGTERM, SIGUSR1},
-    iterator::{Handle, Signals},
+    iterator::Signals,
 };
 use trainer::StopFlag;
 
-/// Which signal asked for the stop, if any did. Dropped, it ends the listening.
-#[derive(Debug)]
-pub struct Received {
-    signal: Arc<AtomicI32>,
-    listener: Handle,
-}
+/// Which signal asked for the stop, if any did.
+#[derive(Debug, Clone)]
+pub struct Received(Arc<AtomicI32>);
 
 impl Received {
     /// The signal's number.
     pub fn signal(&self) -> Option<i32> {
-        match self.signal.load(Ordering::SeqCst) {
+        match self.0.load(Ordering::SeqCst) {
             0 => None,
             signal => Some(signal),
         }
     }
 }
 
-impl Drop for Received {
-    fn drop(&mut self) {
-        self.listener.close();
+/// What a signal reaches: the run that is under way, and who is told.
+type Reached = Option<(StopFlag, Box<dyn Fn(&str) + Send>)>;
+type Listening = Mutex<Reached>;
+
+/// One thread listens for the whole process; runs of several seeds take turns.
+static LISTENING: OnceLock<Arc<Listening>> = OnceLock::new();
+static RECEIVED: OnceLock<Received> = OnceLock::new();
+
+/// Listens for the three signals and sets `stop`; `notice` is told the first one. A later call takes the earlier one's place, and stops
+/// at once if a signal came in between.
+pub fn listen(stop: StopFlag, notice: impl Fn(&str) + Send + 'static) -> io::Result<Received> {
+    let received = RECEIVED
+        .get_or_init(|| Received(Arc::new(AtomicI32::new(0))))
+        .clone();
+    let fresh = LISTENING.get().is_none();
+    let listening = Arc::clone(LISTENING.get_or_init(Arc::default));
+    *locked(&listening) = Some((stop.clone(), Box::new(notice)));
+    if fresh {
+        start(
+            Signals::new([SIGINT, SIGTERM, SIGUSR1])?,
+            listening,
+            received.clone(),
+        )?;
+    } else if received.signal().is_some() {
+        stop.stop();
     }
+    Ok(received)
 }
 
-/// Listens for the three signals and sets `stop`; `notice` is told the first one.
-pub fn listen(stop: StopFlag, notice: impl Fn(&str) + Send + 'static) -> io::Result<Received> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
-    let first = Arc::new(AtomicI32::new(0));
-    let received = Received {
-        signal: Arc::clone(&first),
-        listener: signals.handle(),
-    };
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            for signal in signals.forever() {
-                let before = first.swap(signal, Ordering::SeqCst);
-                if before == 0 {
+fn start(mut signals: Signals, listening: Arc<Listening>, received: Received) -> io::Result<()> {
+    let listen = move || {
+        for signal in signals.forever() {
+            let before = received.0.swap(signal, Ordering::SeqCst);
+            if before == 0 {
+                if let Some((stop, notice)) = &*locked(&listening) {
                     stop.stop();
                     notice(&format!(
                         "{}: stopping after a checkpoint (once more: stop at once)",
                         name(signal)
                     ));
-                } else if signal != SIGUSR1 {
-                    std::process::exit(128 + signal);
                 }
+            } else if signal != SIGUSR1 {
+                std::process::exit(128 + signal);
             }
-        })?;
-    Ok(received)
+        }
+    };
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(listen)?;
+    Ok(())
+}
+
+fn locked(listening: &Listening) -> MutexGuard<'_, Reached> {
+    listening.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A signal's name.

@@ -3,3 +3,4 @@
 mod invented;
 mod report;
 mod results;
+mod seeds;
