@@ -383,7 +383,7 @@ fn highlight_style(classes: usize) -> String {
         .map(|class| {
             format!(
                 ".maps:has(.k{class}:hover) .dot:not(.c{class}),.maps:has(.k{class}:focus) .dot:not(.c{class})\
-                 {{fill-opacity:.05}}.maps:has(.k{class}:hover) .halo:not(.c{class}),\
+                 {{stroke-opacity:.05}}.maps:has(.k{class}:hover) .halo:not(.c{class}),\
                  .maps:has(.k{class}:focus) .halo:not(.c{class}){{opacity:.12}}.k{class} i{{background:var(--c{})}}",
                 class % LIGHT.len()
             )

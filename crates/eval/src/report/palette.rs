@@ -49,7 +49,7 @@ const SHAPES: &str = ".fig text{font-family:system-ui,-apple-system,'Segoe UI',R
     .fig .grid{stroke-width:1}.fig .axis{stroke-width:1;fill:none}\
     .fig .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}\
     .fig .thin{stroke-width:1.25}.fig .thick{stroke-width:5;stroke-linecap:round;stroke-opacity:.32}\
-    .fig .dash{stroke-dasharray:5 4}.fig .dot{fill-opacity:.78}\
+    .fig .dash{stroke-dasharray:5 4}.fig .dot{fill:none;stroke-width:4.6;stroke-linecap:round;stroke-opacity:.78}\
     .fig .halo{paint-order:stroke;stroke-width:5px;stroke-linejoin:round}.fig .l{font-size:13px}.fig .whisker{stroke-width:1.5;stroke-opacity:.75}";
 
 /// The style of a standalone figure: light, then dark where the reader prefers it and looks at a screen. Colours stand

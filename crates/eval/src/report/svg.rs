@@ -150,7 +150,7 @@ impl Figure {
         format!("{}.", parts.collect::<Vec<_>>().join(". "))
     }
 
-    /// The figure as an element of a page that carries [`figure_style`].
+    /// The figure as an element of a page that carries `palette::page_style`.
     pub(crate) fn inline(&self) -> String {
         let Canvas {
             width,

@@ -339,7 +339,12 @@ fn what_all_test_images_tell_is_in_the_figures() {
         );
         assert!(figure(&format!("confused-{arm}.svg")).contains(" taken for "));
         assert!(figure(&format!("similarity-{arm}-features.svg")).contains(">after, epoch 12<"));
-        assert!(figure(&format!("map-t-sne-{arm}.svg")).contains("class=\"dot"));
+        assert!(
+            figure(&format!("map-t-sne-{arm}.svg"))
+                .matches("h0")
+                .count()
+                == 2000
+        );
     }
     for arm in ["baseline", "contrastive", "control"] {
         assert!(figure(&format!("reliability-{arm}.svg")).contains("ECE "));

@@ -1,10 +1,12 @@
 //! A two-dimensional map of features: one dot per test image, coloured by true class, named at each class's middle.
 
+use std::collections::BTreeMap;
+
 use super::{slug, text_width};
 use crate::report::format::{arm_title, count, shorten};
 use crate::report::input::{EmbeddingMap, EmbeddingMaps};
 use crate::report::palette::LIGHT;
-use crate::report::svg::{Anchor, Canvas, Figure};
+use crate::report::svg::{Anchor, Canvas, Figure, number};
 use crate::subset::scattered;
 
 const SIDE: f64 = 460.0;
@@ -13,6 +15,9 @@ const MARGIN: f64 = 14.0;
 const NAMED: usize = 12;
 /// More dots than these cover one another, and make a page slow: of more images, some are drawn.
 const DOTS: usize = 2000;
+/// Dots of one class are one path (of points with round ends: thousands of elements make a page slow), but not all of
+/// them, or the last class would cover the others.
+const LAYERS: usize = 8;
 
 /// The map of one arm.
 pub(crate) fn embedding_map(
@@ -26,15 +31,20 @@ pub(crate) fn embedding_map(
     let place = placement(&map.points);
     let mut shown = 0usize;
     let drawn = scattered(map.points.len(), DOTS);
-    for image in drawn.iter().map(|image| *image as usize) {
-        let (point, label) = (&map.points[image], maps.labels[image]);
-        let Some(at) = place(point) else { continue };
-        shown += 1;
-        canvas.circle(
-            at,
-            2.3,
-            &format!("dot f{} c{label}", label as usize % LIGHT.len()),
-        );
+    for layer in drawn.chunks(drawn.len().div_ceil(LAYERS).max(1)) {
+        let mut paths: BTreeMap<u32, String> = BTreeMap::new();
+        for image in layer.iter().map(|image| *image as usize) {
+            let Some((x, y)) = place(&map.points[image]) else {
+                continue;
+            };
+            shown += 1;
+            let path = paths.entry(maps.labels[image]).or_default();
+            path.push_str(&format!("M{} {}h0", number(x), number(y)));
+        }
+        for (label, path) in paths {
+            let colour = label as usize % LIGHT.len();
+            canvas.path(&path, &format!("dot s{colour} c{label}"));
+        }
     }
     if classes.len() <= NAMED {
         draw_names(&mut canvas, maps, map, classes, &place);
