@@ -135,6 +135,12 @@ pub struct Common {
     #[arg(long, value_name = "epochs|flops|time")]
     pub budget: Option<BudgetBy>,
 
+    /// How the encoder keeps its activations on a CPU: f32 or bf16 [default: the recipe's].
+    ///
+    /// Parameters and sums stay f32. Takes effect in torchvision's family of networks on a CPU.
+    #[arg(long, value_name = "f32|bf16")]
+    pub precision: Option<PrecisionChoice>,
+
     /// Change one field of the recipe, for instance `--set pretrain.epochs=3`; repeatable.
     #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
     pub set: Vec<(String, String)>,

@@ -105,6 +105,7 @@ impl Plan {
             || flags.dataset.is_some()
             || flags.init.is_some()
             || flags.budget.is_some()
+            || flags.precision.is_some()
             || !flags.set.is_empty();
         let recipe = if given {
             let mut recipe = match &flags.recipe {

@@ -82,6 +82,9 @@ pub fn apply(recipe: &mut Recipe, flags: &Common) -> Result<()> {
     if let Some(dataset) = flags.dataset {
         recipe.data.dataset = dataset;
     }
+    if let Some(precision) = flags.precision {
+        recipe.model.precision = precision.into();
+    }
     if flags.budget.is_some() {
         recipe.budget = flags.budget;
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, Result, anyhow};
 use cifar_data::{DatasetName, SourceOptions};
 use eval::{ReportPaths, Results};
-use trainer::{Event, Experiment, Options, Outcome, StageId, StopFlag};
+use trainer::{Event, Experiment, Options, Outcome, Precision, StageId, StopFlag};
 
 use crate::{
     cli::StageArgs,
@@ -22,6 +22,7 @@ pub struct Session {
     screen: Screen,
     received: Received,
     device: String,
+    precision: Option<&'static str>,
     reason: Option<&'static str>,
     /// What to type to go on.
     resume: String,
@@ -45,6 +46,7 @@ impl Session {
             observers: vec![Box::new(move |event: &Event| shown.event(event))],
         };
         let device = plan::device_line(args.common.device, &plan.device);
+        let target = plan.device.clone();
         let resume = resume_line(command, args, &plan.run_dir);
         let opened = match &plan.start {
             Start::New(recipe) => Experiment::create(&plan.run_dir, recipe, plan.dataset, options),
@@ -54,8 +56,10 @@ impl Session {
         };
         screen.clear();
         let experiment = opened.map_err(from_trainer)?;
+        let precision = precision_line(&experiment.recipe().model, &target);
         Ok(Self {
             experiment,
+            precision,
             screen,
             received,
             device,
@@ -132,6 +136,9 @@ impl Session {
             self.screen.note(format!("data     {line}"));
         }
         self.screen.note(format!("device   {}", self.device));
+        if let Some(precision) = self.precision {
+            self.screen.note(format!("numbers  {precision}"));
+        }
         self.screen
             .note(format!("folder   {}", self.run_dir().display()));
         self.screen
@@ -260,6 +267,15 @@ pub fn command_line() -> String {
         .chain(typed)
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// What is said of the recipe's precision, unless it is f32 throughout.
+fn precision_line(model: &trainer::Model, device: &candle_core::Device) -> Option<&'static str> {
+    match (model.precision, model.precision_on(device)) {
+        (Precision::F32, _) => None,
+        (_, Precision::Bf16) => Some("bf16 activations; parameters and sums f32"),
+        (_, Precision::F32) => Some("f32; bf16 takes torchvision's networks on a CPU"),
+    }
 }
 
 /// The command that goes on where this one stopped.

@@ -141,11 +141,20 @@ fn introduction(arm: &TrainedArm) -> String {
         Arm::Finetuned => format!(
             "the encoder trained with a contrastive loss (`{loss}`), then everything trained with cross-entropy"
         ),
-        Arm::Transfer => format!(
-            "begun with the weights `{}`, mode `{:?}`",
-            recipe.transfer.init, recipe.transfer.mode
-        )
-        .to_lowercase(),
+        transfer => {
+            let then = match plan::transfer_mode(recipe, transfer) {
+                Some(TransferMode::Contrastive) => format!(
+                    "the encoder trained on with a contrastive loss (`{loss}`), then frozen; the classifier trained on its features"
+                ),
+                Some(TransferMode::Finetune) => {
+                    "a classifier trained on the frozen encoder, then everything trained on".to_owned()
+                }
+                Some(TransferMode::Frozen) | None => {
+                    "the encoder frozen, the classifier trained on its features".to_owned()
+                }
+            };
+            format!("begun with the weights `{}`; {then}", recipe.transfer.init)
+        }
     };
     let stem = match network.stem {
         Stem::ImageNet => "ImageNet stem (7×7, stride 2, max-pool)",

@@ -176,6 +176,16 @@ impl Default for Model {
     }
 }
 
+impl Model {
+    /// How activations are kept on this device: bf16 takes torchvision's family of networks and a CPU.
+    pub fn precision_on(&self, device: &candle_core::Device) -> Precision {
+        match device.is_cpu() && self.arch != Arch::ResNet50V2 {
+            true => self.precision,
+            false => Precision::F32,
+        }
+    }
+}
+
 /// How activations are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
