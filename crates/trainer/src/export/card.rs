@@ -3,7 +3,7 @@
 use super::{CONFIGURATION, ExportOptions, ONNX, WEIGHTS};
 use crate::recipe::HeadKind;
 use crate::trained::TrainedArm;
-use crate::{Arm, Result};
+use crate::{Arm, Result, TransferMode, plan};
 use eval::{ArmResult, wilson_interval};
 use resnet::Stem;
 use std::collections::BTreeMap;
