@@ -13,9 +13,10 @@ use crate::{cli::Common, exit::bad_input, progress::Screen, text};
 pub const GPU_BUDGET_MINUTES: f64 = 30.0;
 
 /// The recipes inside the binary: name and text.
-pub const EMBEDDED: [(&str, &str); 7] = [
+pub const EMBEDDED: [(&str, &str); 8] = [
     ("smoke", include_str!("../../assets/recipes/smoke.toml")),
     ("quick", include_str!("../../assets/recipes/quick.toml")),
+    ("hour", include_str!("../../assets/recipes/hour.toml")),
     ("keras", include_str!("../../assets/recipes/keras.toml")),
     ("supcon", include_str!("../../assets/recipes/supcon.toml")),
     ("simclr", include_str!("../../assets/recipes/simclr.toml")),
