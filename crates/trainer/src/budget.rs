@@ -334,7 +334,7 @@ mod tests {
         recipe.budget = Some(BudgetBy::Flops);
         let text = recipe.check().unwrap_err().to_string();
         assert!(
-            text.contains("budget = flops") && text.contains("arms.baseline"),
+            text.contains("`budget` = `flops`") && text.contains("arms.baseline"),
             "{text}"
         );
     }

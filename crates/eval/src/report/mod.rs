@@ -16,7 +16,6 @@ mod story;
 mod svg;
 mod table;
 mod tables;
-mod tables_of_findings;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -17,7 +17,6 @@ use super::sprite::Sprite;
 use super::story;
 use super::svg::Figure;
 use super::tables::{self, Table};
-use super::tables_of_findings;
 use crate::error::{Error, Result};
 
 /// `report.html`.
@@ -52,8 +51,6 @@ pub(crate) struct Page {
     arms_table: Table,
     heads_table: Option<Table>,
     embeddings_table: Option<Table>,
-    seeds_table: Option<Table>,
-    findings_table: Option<Table>,
     budget_table: Table,
     classes_table: Option<Table>,
     errors_table: Option<Table>,
@@ -182,8 +179,6 @@ impl Page {
             arms_table: tables::arms(results),
             heads_table: tables::heads(results),
             embeddings_table: tables::embeddings(results),
-            seeds_table: tables_of_findings::seeds(results),
-            findings_table: tables_of_findings::findings(results),
             budget_table: tables::budget(results),
             classes_table: tables::classes(results),
             errors_table: tables::errors(results),

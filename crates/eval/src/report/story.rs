@@ -1,10 +1,8 @@
 //! The answer in words: one honest sentence, and what must be known with it.
 
 use super::format::{arm_title, count, percent, points, points_range};
-use super::tables_of_findings::spread;
 use crate::comparison::{Method, wilson_interval};
 use crate::results::Results;
-use crate::seeds::{SEEDS_FOR_A_VERDICT, Verdict};
 
 /// The arm that others are measured against: the baseline, else the first.
 pub(crate) fn reference(results: &Results) -> Option<&str> {
@@ -56,9 +54,6 @@ pub(crate) fn lead(results: &Results) -> String {
             percent(top1(against)),
         );
     };
-    if let Some(answer) = over_seeds(results, arm, against, &opening) {
-        return answer;
-    }
     let reached = format!(
         "{opening}, the {} arm reached {} top-1 and the {} {}",
         arm_title(arm).to_lowercase(),
@@ -76,37 +71,6 @@ pub(crate) fn lead(results: &Results) -> String {
             "{reached}; without test predictions of both there is no interval, and one seed gives no verdict."
         ),
     }
-}
-
-/// The answer where several seeds were run.
-fn over_seeds(results: &Results, arm: &str, against: &str, opening: &str) -> Option<String> {
-    let summary = results
-        .seeds
-        .as_ref()
-        .filter(|summary| summary.seeds.len() > 1)?;
-    let paired = summary.comparisons.get(&format!("{arm}-{against}"))?;
-    let top1 = |name: &str| summary.arms.get(name)?.get("top1").map(spread);
-    let (title, other) = (
-        arm_title(arm).to_lowercase(),
-        arm_title(against).to_lowercase(),
-    );
-    let verdict = match paired.verdict {
-        Verdict::TooFewSeeds => {
-            format!("fewer than {SEEDS_FOR_A_VERDICT} seeds give no verdict")
-        }
-        Verdict::Better => format!("the {title} arm is better here"),
-        Verdict::Worse => format!("the {title} arm is worse here"),
-        Verdict::Undecided => "which of them is better stays open".to_owned(),
-    };
-    Some(format!(
-        "{opening} and over {} seeds, the {title} arm reached {} top-1 and the {other} {}: a difference of {} points (95 % \
-         interval over seeds and test images {}), and {verdict}.",
-        summary.seeds.len(),
-        top1(arm)?,
-        top1(against)?,
-        points(paired.difference.mean),
-        points_range(paired.low, paired.high),
-    ))
 }
 
 /// What must be read with the answer, most important first.

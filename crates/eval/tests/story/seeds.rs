@@ -79,7 +79,9 @@ fn the_report_gives_the_interval_and_a_verdict_only_from_five_seeds_on() {
         results.seeds = Some(summary(&runs));
         let path = folder.path().join("results.json");
         results.save(&path).unwrap();
-        assert_eq!(Results::load(&path).unwrap().seeds, results.seeds);
+        // Files hold fifteen digits.
+        let loaded = Results::load(&path).unwrap();
+        assert_eq!(loaded.to_json().unwrap(), results.to_json().unwrap());
         let table = eval::seeds_table(results.seeds.as_ref().unwrap());
         assert!(
             table.contains(says) && table.lines().all(|line| line.chars().count() <= 80),

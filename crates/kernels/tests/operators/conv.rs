@@ -34,6 +34,11 @@ fn geometries() -> Vec<Conv> {
         [2, 3, 3, 300, 40, 3, 3, 1, 1, 1, 1],
         [150, 1, 1, 20, 34, 3, 3, 1, 1, 1, 1],
         [2, 3, 4, 2, 3, 1, 1, 1, 2, 1, 1],
+        // Large maps, whose weight gradient goes row by row: odd widths, several images in a chunk, dilation, groups.
+        [3, 9, 11, 33, 37, 3, 3, 1, 1, 1, 1],
+        [1, 20, 8, 40, 6, 3, 5, 1, 2, 2, 1],
+        [2, 8, 9, 70, 66, 3, 3, 1, 1, 1, 2],
+        [2, 34, 10, 32, 13, 3, 3, 1, 0, 1, 1],
     ];
     table
         .into_iter()

@@ -119,7 +119,11 @@ fn what_is_asked_for_is_measured_and_what_is_planned_is_spent() {
     again.run_all().unwrap();
     let found = again.results().unwrap().without_times();
     let stored: eval::Results = serde_json::from_slice(&before).unwrap();
-    assert_eq!(found, stored.without_times());
+    // Files hold fifteen digits.
+    assert_eq!(
+        found.to_json().unwrap(),
+        stored.without_times().to_json().unwrap()
+    );
 }
 
 #[test]
@@ -128,13 +132,9 @@ fn what_is_not_asked_for_is_absent() {
     let mut experiment = create(folder.path(), &[("arms.contrastive", "false")]);
     experiment.run_all().unwrap();
     let text = experiment.results().unwrap().to_json().unwrap();
-    for key in [
-        "\"probes\"",
-        "\"corruption\"",
-        "\"duplicates\"",
-        "\"seeds\"",
-    ] {
-        assert!(!text.contains(key), "{key}");
+    for key in ["probes", "corruption", "duplicates", "seeds"] {
+        // The recipe, which stands in the same file, has a flag of one of these names.
+        assert!(!text.contains(&format!("\"{key}\": {{")), "{key}");
     }
 }
 
