@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 #[path = "../../crates/eval/tests/story/invented.rs"]
-#[allow(dead_code)]
+#[allow(dead_code)] // this test needs the largest report alone
 mod invented;
 
 const TEST_IMAGES: usize = 10_000;

@@ -94,18 +94,13 @@ impl Terminal<'_> {
     fn open(&self, name: &str, line: &str) {
         let program = env!("CARGO_BIN_EXE_xtask-under-test");
         let line = format!("{program} {line}; echo code $?; sleep 60");
-        self.tmux(&[
-            "-u",
-            "new-session",
-            "-d",
-            "-s",
-            name,
-            "-x",
-            "80",
-            "-y",
-            "24",
-            &line,
-        ]);
+        self.session(name, &line);
+    }
+
+    /// A pane of 80 columns and 24 rows for a shell's line.
+    fn session(&self, name: &str, line: &str) {
+        let size = ["-x", "80", "-y", "24"];
+        self.tmux(&[&["-u", "new-session", "-d", "-s", name][..], &size, &[line]].concat());
     }
 
     fn screen(&self, name: &str) -> String {
@@ -219,18 +214,7 @@ fn logs_and_dumb_terminals_get_plain_lines() {
             terminal.socket,
             log.display()
         );
-        terminal.tmux(&[
-            "-u",
-            "new-session",
-            "-d",
-            "-s",
-            name,
-            "-x",
-            "80",
-            "-y",
-            "24",
-            &line,
-        ]);
+        terminal.session(name, &line);
         terminal.until(name, &["baseline/supervised epoch 3/3", "code 0"]);
         let bytes = fs::read(&log).expect("what the terminal was sent");
         assert!(

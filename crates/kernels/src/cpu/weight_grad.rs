@@ -233,22 +233,14 @@ impl Task<'_> {
                 }
             }
 
-            if together == 1 {
-                let columns: Vec<&[T]> = (from..from + count)
+            let columns: Vec<&[T]> = if together == 1 {
+                (from..from + count)
                     .map(|pixel| {
                         let (image, spot) = place(pixel);
                         let at = sources[spot].unwrap_or(0); // a lone tap sees every pixel of its bundle
                         &x[image * s.h * s.w * s.c + self.group * ck + at..][..ck]
                     })
-                    .collect();
-                pack_panels(
-                    &in_steps(&columns),
-                    first_column,
-                    last_column,
-                    kernel.nr,
-                    KC,
-                    b,
-                );
+                    .collect()
             } else {
                 let flat = space.c.get::<T>(count * width);
                 for (row, pixel) in flat.chunks_exact_mut(width).zip(from..) {
@@ -256,16 +248,10 @@ impl Task<'_> {
                     let x = &x[image * s.h * s.w * s.c + self.group * ck..];
                     gather_taps(x, &sources[spot * together..][..together], ck, row);
                 }
-                let columns: Vec<&[T]> = flat.chunks_exact(width).collect();
-                pack_panels(
-                    &in_steps(&columns),
-                    first_column,
-                    last_column,
-                    kernel.nr,
-                    KC,
-                    b,
-                );
-            }
+                flat.chunks_exact(width).collect()
+            };
+            let columns = in_steps(&columns);
+            pack_panels(&columns, first_column, last_column, kernel.nr, KC, b);
             if kernel.tiled {
                 for b in b.chunks_exact_mut(KC * kernel.nr) {
                     b[steps * kernel.nr..steps.next_multiple_of(16) * kernel.nr].fill(0);
