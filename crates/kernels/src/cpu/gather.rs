@@ -19,7 +19,7 @@ use super::norm::rectify;
 use super::plan::{self, Class, Segment};
 use super::tile::{A_PITCH, KC, Kernel, MAX_NR, MAX_ROWS, Onto, Run, Side};
 use super::transpose::transpose;
-use super::value::{Value, unit};
+use super::value::{Value, lanes, unit};
 use crate::geometry::ConvShape;
 
 /// Tasks to aim for: enough for a big machine, few enough to keep packing cheap. Never the number of threads: the
@@ -401,6 +401,7 @@ impl<T: Value> Job<'_, T> {
                     for t in 0..tiles {
                         let (from, to) = (count * t / tiles, count * (t + 1) / tiles);
                         let (a, rows) = (&a[from * A_PITCH..], &targets[from..to]);
+                        fetch_rows(out.as_ptr(), rows, column, width);
                         // SAFETY: the caller's; the first chunk does not read the output.
                         unsafe {
                             kernel.run(
@@ -424,6 +425,12 @@ impl<T: Value> Job<'_, T> {
                 for t in 0..tiles {
                     let (from, to) = (count * t / tiles, count * (t + 1) / tiles);
                     let (a, rows) = (&a[from * A_PITCH..], &staged[from..to]);
+                    if c + 1 == chunks.len() {
+                        fetch_rows(out.as_ptr(), &targets[from..to], column, width);
+                        if let Some(residual) = residual {
+                            fetch_rows(residual.as_ptr(), &targets[from..to], column, width);
+                        }
+                    }
                     let stage = Shared::new(stage);
                     // SAFETY: the stage is this task's; the first chunk does not read it.
                     unsafe {
@@ -493,39 +500,95 @@ impl<T: Value> Job<'_, T> {
 type Rows<'a, T> = Vec<&'a mut [T]>;
 type NewRows<'a, T> = Vec<&'a mut [MaybeUninit<T>]>;
 
+/// Asks for the cache lines of what will be read or written when the product is done: rows lie so far apart that the
+/// processor cannot guess them.
+#[inline(always)]
+fn fetch_rows<T>(start: *const T, rows: &[usize], column: usize, width: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for row in rows {
+        for line in (0..width).step_by(64 / size_of::<T>()) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a hint, which no address can make fail.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(row + column + line).cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (start, rows, column, width);
+}
+
+/// Values that are finished together: one vector of the widest instruction set.
+const LANES: usize = 16;
+
 vectorised! {
     /// `rows = act(sums · scale + bias + residual)`
     pub fn store_panel<T: Value>(sums: &[f32], nr: usize, affine: (&[f32], &[f32]), residual: Option<&[&[T]]>, relu: bool, rows: NewRows<'_, T>) {
-        let (scale, bias) = affine;
         for (i, row) in rows.into_iter().enumerate() {
             let sums = &sums[i * nr..][..row.len()];
-            let sums = sums.iter().zip(scale).map(|(x, s)| x * s);
-            let finish = |x: f32| if relu { rectify(x) } else { x };
-            match residual {
-                Some(residual) => {
-                    for (((to, x), b), r) in row.iter_mut().zip(sums).zip(bias).zip(residual[i]) {
-                        to.write(T::of(finish(x + b + r.get())));
-                    }
-                }
-                None => {
-                    for ((to, x), b) in row.iter_mut().zip(sums).zip(bias) {
-                        to.write(T::of(finish(x + b)));
-                    }
-                }
+            let residual = residual.map(|rows| rows[i]);
+            let (lanes, rest) = row.as_chunks_mut::<LANES>();
+            let whole = lanes.len() * LANES;
+            for (k, to) in lanes.iter_mut().enumerate() {
+                finish(k * LANES, sums, affine, residual, relu, to);
+            }
+            for (k, to) in rest.iter_mut().enumerate() {
+                finish(whole + k, sums, affine, residual, relu, std::array::from_mut(to));
             }
         }
     }
+}
+
+/// `N` values of a row, from column `at`.
+#[inline(always)]
+fn finish<T: Value, const N: usize>(
+    at: usize,
+    sums: &[f32],
+    (scale, bias): (&[f32], &[f32]),
+    residual: Option<&[T]>,
+    relu: bool,
+    to: &mut [MaybeUninit<T>; N],
+) {
+    let [sums, scale, bias]: [&[f32; N]; 3] = [sums, scale, bias].map(|all| lanes(all, at));
+    let mut values = [0f32; N];
+    for k in 0..N {
+        values[k] = sums[k] * scale[k] + bias[k];
+    }
+    if let Some(residual) = residual {
+        let residual: &[T; N] = lanes(residual, at);
+        for k in 0..N {
+            values[k] += residual[k].get();
+        }
+    }
+    if relu {
+        values.iter_mut().for_each(|x| *x = rectify(*x));
+    }
+    to.write_copy_of_slice(&T::of_array(values));
 }
 
 vectorised! {
     /// `rows += sums`
     pub fn add_panel<T: Value>(sums: &[f32], nr: usize, rows: Rows<'_, T>) {
         for (i, row) in rows.into_iter().enumerate() {
-            for (to, x) in row.iter_mut().zip(&sums[i * nr..]) {
-                *to = T::of(to.get() + x);
+            let sums = &sums[i * nr..][..row.len()];
+            let (lanes, rest) = row.as_chunks_mut::<LANES>();
+            let whole = lanes.len() * LANES;
+            for (k, to) in lanes.iter_mut().enumerate() {
+                add(k * LANES, sums, to);
+            }
+            for (k, to) in rest.iter_mut().enumerate() {
+                add(whole + k, sums, std::array::from_mut(to));
             }
         }
     }
+}
+
+/// As [`finish`], for a sum.
+#[inline(always)]
+fn add<T: Value, const N: usize>(at: usize, sums: &[f32], to: &mut [T; N]) {
+    let mut values: [f32; N] = *lanes(sums, at);
+    for (value, before) in values.iter_mut().zip(&*to) {
+        *value += before.get();
+    }
+    *to = T::of_array(values);
 }
 
 /// Scratch space for units on their way into a panel.

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::buffer::{Shared, filled, with_workspace, written};
 use super::isa::vectorised;
-use super::value::Value;
+use super::value::{Value, lanes};
 use crate::geometry::PoolShape;
 
 /// The maximum of every window; the first NaN wins.
@@ -54,46 +54,92 @@ fn window(i: usize, len: usize, s: &PoolShape) -> std::ops::Range<usize> {
     start.saturating_sub(s.padding)..(start + s.kernel - s.padding).min(len)
 }
 
+/// Channels that are pooled together: the maxima of a window stay in registers.
+const LANES: usize = 16;
+
 vectorised! {
     pub fn max_image<T: Value>(s: &PoolShape, x: &[T], y: &mut [MaybeUninit<T>]) {
         for i in 0..s.ho {
             for j in 0..s.wo {
-                let y = filled(&mut y[(i * s.wo + j) * s.c..][..s.c], T::of(f32::NEG_INFINITY));
-                for r in window(i, s.h, s) {
-                    for q in window(j, s.w, s) {
-                        let x = &x[(r * s.w + q) * s.c..][..s.c];
-                        for (y, x) in y.iter_mut().zip(x) {
-                            // Negated, so that a NaN in x is taken; one in y stays.
-                            let smaller = x.get() <= y.get();
-                            *y = if smaller || y.get().is_nan() { *y } else { *x };
-                        }
-                    }
+                let y = &mut y[(i * s.wo + j) * s.c..][..s.c];
+                let (lanes, rest) = y.as_chunks_mut::<LANES>();
+                let whole = lanes.len() * LANES;
+                for (k, y) in lanes.iter_mut().enumerate() {
+                    max_lanes(s, (i, j), k * LANES, x, y);
+                }
+                for (k, y) in rest.iter_mut().enumerate() {
+                    max_lanes(s, (i, j), whole + k, x, std::array::from_mut(y));
                 }
             }
         }
     }
 }
 
+/// `N` channels of one window, from channel `first`.
+#[inline(always)]
+fn max_lanes<T: Value, const N: usize>(
+    s: &PoolShape,
+    (i, j): (usize, usize),
+    first: usize,
+    x: &[T],
+    y: &mut [MaybeUninit<T>; N],
+) {
+    let mut max = [f32::NEG_INFINITY; N];
+    for r in window(i, s.h, s) {
+        for q in window(j, s.w, s) {
+            let x: &[T; N] = lanes(x, (r * s.w + q) * s.c + first);
+            for k in 0..N {
+                // Negated, so that a NaN in x is taken; one in the maximum stays.
+                let stays = x[k].get() <= max[k] || max[k].is_nan();
+                max[k] = if stays { max[k] } else { x[k].get() };
+            }
+        }
+    }
+    y.write_copy_of_slice(&T::of_array(max));
+}
+
 vectorised! {
     pub fn max_image_backward<T: Value>(s: &PoolShape, x: &[T], y: &[T], dy: &[T], dx: &mut [f32]) {
-        let mut left = vec![0f32; s.c];
+        let whole = s.c / LANES * LANES;
         for i in 0..s.ho {
             for j in 0..s.wo {
-                let at = (i * s.wo + j) * s.c;
-                let y = &y[at..][..s.c];
-                left.iter_mut().zip(&dy[at..]).for_each(|(left, dy)| *left = dy.get());
-                for r in window(i, s.h, s) {
-                    for q in window(j, s.w, s) {
-                        let at = (r * s.w + q) * s.c;
-                        let (x, dx) = (&x[at..][..s.c], &mut dx[at..][..s.c]);
-                        for k in 0..s.c {
-                            // Handed over once: what is left afterwards is nothing.
-                            let hit = x[k].get() == y[k].get() || x[k].get().is_nan();
-                            dx[k] += if hit { left[k] } else { 0.0 };
-                            left[k] = if hit { 0.0 } else { left[k] };
-                        }
-                    }
+                for first in (0..whole).step_by(LANES) {
+                    share_lanes::<T, LANES>(s, (i, j), first, x, (y, dy), dx);
                 }
+                for first in whole..s.c {
+                    share_lanes::<T, 1>(s, (i, j), first, x, (y, dy), dx);
+                }
+            }
+        }
+    }
+}
+
+/// The gradient of `N` channels of one window.
+#[inline(always)]
+fn share_lanes<T: Value, const N: usize>(
+    s: &PoolShape,
+    (i, j): (usize, usize),
+    first: usize,
+    x: &[T],
+    (y, dy): (&[T], &[T]),
+    dx: &mut [f32],
+) {
+    let at = (i * s.wo + j) * s.c + first;
+    let (max, dy): (&[T; N], &[T; N]) = (lanes(y, at), lanes(dy, at));
+    let mut left = [0f32; N];
+    for k in 0..N {
+        left[k] = dy[k].get();
+    }
+    for r in window(i, s.h, s) {
+        for q in window(j, s.w, s) {
+            let at = (r * s.w + q) * s.c + first;
+            let x: &[T; N] = lanes(x, at);
+            let dx: &mut [f32; N] = dx[at..].first_chunk_mut().expect("channels of a pixel");
+            for k in 0..N {
+                // Handed over once: what is left afterwards is nothing.
+                let hit = x[k].get() == max[k].get() || x[k].get().is_nan();
+                dx[k] += if hit { left[k] } else { 0.0 };
+                left[k] = if hit { 0.0 } else { left[k] };
             }
         }
     }
