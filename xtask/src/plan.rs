@@ -62,7 +62,16 @@ impl Plan {
                 return Self::for_existing(flags, run_dir.clone(), device, screen);
             }
         }
-        let chosen = Choice::make(flags, &device, screen)?;
+        let asked = flags
+            .run_dir
+            .as_deref()
+            .filter(|_| resume)
+            .and_then(as_asked);
+        let chosen = match asked {
+            // Interrupted before its first step: the recipe that was asked for then.
+            Some(recipe) if flags.recipe.is_none() => Choice::of(recipe, flags)?,
+            _ => Choice::make(flags, &device, screen)?,
+        };
         let run_dir = match &flags.run_dir {
             Some(run_dir) => run_dir.clone(),
             None => Path::new(RUNS).join(recipes::folder_name(&chosen.recipe)),
@@ -184,7 +193,8 @@ pub fn root_of_seeds(flags: &Common, count: u32) -> Result<(PathBuf, u64)> {
     Ok((run_dir, recipe.seed))
 }
 
-/// The recipe of a run before its epochs were scaled: what flags are compared with.
+/// The recipe of a run before its epochs were scaled: what flags are compared with, and what a run that never began
+/// begins with.
 fn as_asked(run_dir: &Path) -> Option<Recipe> {
     let text = fs_err::read_to_string(run_dir.join("recipe.toml")).ok()?;
     Recipe::parse(&text).ok()
@@ -229,6 +239,17 @@ impl Choice {
             recipe,
             reason,
             dataset,
+        })
+    }
+
+    /// This recipe, with all flags applied.
+    fn of(mut recipe: Recipe, flags: &Common) -> Result<Self> {
+        recipes::apply(&mut recipe, flags)?;
+        recipes::check(&recipe)?;
+        Ok(Self {
+            recipe,
+            reason: None,
+            dataset: None,
         })
     }
 }
@@ -282,8 +303,9 @@ fn goes_on(run_dir: &Path, resume: bool, existing: Existing) -> Result<bool> {
             _ => Ok(true),
         };
     }
-    let begun = run_dir.join("recipe.toml").is_file();
-    if existing == Existing::Needed || (resume && !begun) {
+    if existing == Existing::Needed
+        || (resume && !trainer::never_began(run_dir).map_err(from_trainer)?)
+    {
         let remedy = match existing {
             Existing::Needed => "name one with --run-dir",
             _ => "leave --resume out to start one, or name another folder with --run-dir",

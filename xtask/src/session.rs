@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, Result, anyhow};
 use cifar_data::{DatasetName, SourceOptions};
 use eval::{ReportPaths, Results};
-use trainer::{Event, Experiment, Options, Outcome, Precision, StageId, StopFlag};
+use trainer::{Event, Experiment, Options, Outcome, Precision, Recipe, StageId, StopFlag};
 
 use crate::{
     cli::StageArgs,
@@ -31,8 +31,21 @@ pub struct Session {
 impl Session {
     /// Opens the run that the flags describe; makes it if it is new and may be.
     pub fn open(command: &str, args: &StageArgs, existing: Existing) -> Result<Self> {
+        Self::open_if(command, args, existing, |_| Ok(()))
+    }
+
+    /// The same; a new run that `accept` refuses leaves no folder.
+    pub fn open_if(
+        command: &str,
+        args: &StageArgs,
+        existing: Existing,
+        accept: impl FnOnce(&Recipe) -> Result<()>,
+    ) -> Result<Self> {
         let screen = Screen::stderr();
         let plan = Plan::make(&args.common, args.resume, existing, &screen)?;
+        if let Start::New(recipe) = &plan.start {
+            accept(recipe)?;
+        }
         let stop = StopFlag::new();
         let above = screen.clone();
         let received = signals::listen(stop.clone(), move |text| above.note(text))

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use half::bf16;
 
 use crate::cpu::buffer::{Shared, with_workspace};
-use crate::cpu::gather::{Finish, conv_backward_input, conv_forward};
+use crate::cpu::finish::Finish;
+use crate::cpu::gather::{conv_backward_input, conv_forward};
 use crate::cpu::isa::{Isa, isa};
 use crate::cpu::tile::{A_PITCH, KC, Kernel, MAX_MR, MAX_NR, Onto, Run, Side};
 use crate::cpu::value::{Value, unit};

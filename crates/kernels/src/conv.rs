@@ -3,7 +3,8 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use crate::compose;
-use crate::cpu::gather::{self, Finish};
+use crate::cpu::finish::Finish;
+use crate::cpu::gather;
 use crate::cpu::{self, norm, weight_grad};
 use crate::geometry::{ConvConfig, ConvShape};
 

@@ -276,6 +276,12 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Error {
     }
 }
 
+/// Whether a run was about to begin in this folder but was interrupted before its first step: beginning again there loses
+/// nothing. Takes no lock and changes nothing.
+pub fn never_began(run_dir: impl AsRef<Path>) -> Result<bool> {
+    RunFolder::never_began(run_dir.as_ref())
+}
+
 /// The resolved recipe of a run folder, as `config.toml` has it. Takes no lock and changes nothing.
 pub fn recorded_recipe(run_dir: impl AsRef<Path>) -> Result<CheckedRecipe> {
     let path = run_dir.as_ref();

@@ -58,7 +58,7 @@ pub use embeddings::Embeddings;
 pub use error::{Error, Result};
 pub use experiment::{Experiment, Options, Outcome, StageProgress};
 pub use export::ExportOptions;
-pub use folder::recorded_recipe;
+pub use folder::{never_began, recorded_recipe};
 pub use gradients::Gradients;
 pub use journal::{Journal, JournalPosition};
 pub use observer::{Event, Observer, StepEvent};

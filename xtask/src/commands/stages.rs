@@ -2,29 +2,23 @@
 //! can run now.
 
 use anyhow::Result;
-use trainer::StageKind;
+use trainer::{Recipe, StageId, StageKind};
 
 use crate::{
     cli::StageArgs,
-    exit::{bad_input, code},
+    exit::{bad_input, code, from_trainer},
     plan::Existing,
     session::Session,
 };
 
 /// Runs every stage of these kinds whose encoder is there; it is an error if none can run.
 pub fn run(command: &str, kinds: &[StageKind], args: &StageArgs) -> Result<Session> {
-    let mut session = Session::open(command, args, Existing::Welcome)?;
-    let wanted: Vec<_> = session
-        .stages()
-        .into_iter()
-        .filter(|stage| kinds.contains(&stage.kind))
-        .collect();
+    let mut session = Session::open_if(command, args, Existing::Welcome, |recipe| {
+        can_begin(command, kinds, recipe)
+    })?;
+    let wanted = of_kinds(session.stages(), kinds);
     if wanted.is_empty() {
-        return Err(bad_input(format!(
-            "{command}: recipe `{}` has no such stage; switch one on in [arms] when the run is made (for instance --set arms.{}=true)",
-            session.recipe_name(),
-            switch(kinds),
-        )));
+        return Err(no_such_stage(command, kinds, &session.recipe_name()));
     }
     session.expect_only(&wanted);
     let mut ran = 0;
@@ -44,6 +38,33 @@ pub fn run(command: &str, kinds: &[StageKind], args: &StageArgs) -> Result<Sessi
         }
         None => Ok(session),
     }
+}
+
+fn of_kinds(mut stages: Vec<StageId>, kinds: &[StageKind]) -> Vec<StageId> {
+    stages.retain(|stage| kinds.contains(&stage.kind));
+    stages
+}
+
+/// Whether a run of this recipe can begin with stages of these kinds.
+fn can_begin(command: &str, kinds: &[StageKind], recipe: &Recipe) -> Result<()> {
+    let mut needs = Vec::new();
+    for stage in of_kinds(recipe.stages(), kinds) {
+        match recipe.needs(stage).first() {
+            Some(first) => needs.push((stage, *first)),
+            None => return Ok(()),
+        }
+    }
+    match needs.first() {
+        Some(&(stage, needs)) => Err(from_trainer(trainer::Error::StageOrder { stage, needs })),
+        None => Err(no_such_stage(command, kinds, &recipe.name)),
+    }
+}
+
+fn no_such_stage(command: &str, kinds: &[StageKind], recipe: &str) -> anyhow::Error {
+    bad_input(format!(
+        "{command}: recipe `{recipe}` has no such stage; switch one on in [arms] when the run is made (for instance --set arms.{}=true)",
+        switch(kinds),
+    ))
 }
 
 /// The arm that brings stages of these kinds.

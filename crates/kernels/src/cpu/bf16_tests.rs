@@ -3,7 +3,8 @@
 use half::bf16;
 
 use super::buffer::poison_buffers;
-use super::gather::{Finish, conv_backward_input, conv_forward};
+use super::finish::Finish;
+use super::gather::{conv_backward_input, conv_forward};
 use super::isa::isa;
 use super::value::Value;
 use super::weight_grad::conv_backward_weight;

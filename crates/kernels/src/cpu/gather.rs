@@ -9,17 +9,16 @@
 //! the padding are never multiplied (see [`super::plan`]). Plain f32 sums go straight to their place; all others wait in
 //! a panel of the task until they are complete, and are finished and rounded once.
 
-use std::mem::MaybeUninit;
-
 use rayon::prelude::*;
 
 use super::buffer::{Scratch, Shared, Workspace, units, with_panels, with_workspace, written};
+use super::chunk::{Chunk, chunks};
+use super::finish::{Finish, NewRows, Rows, add_panel, fetch_rows, store_panel};
 use super::isa::vectorised;
-use super::norm::rectify;
-use super::plan::{self, Class, Segment};
-use super::tile::{A_PITCH, KC, Kernel, MAX_NR, MAX_ROWS, Onto, Run, Side};
+use super::plan::{self, Class};
+use super::tile::{A_PITCH, Kernel, MAX_NR, MAX_ROWS, Onto, Side};
 use super::transpose::transpose;
-use super::value::{Value, lanes, unit};
+use super::value::{Value, unit};
 use crate::geometry::ConvShape;
 
 /// Tasks to aim for: enough for a big machine, few enough to keep packing cheap. Never the number of threads: the
@@ -29,29 +28,6 @@ const TASKS: usize = 16;
 const SPARE_ROWS: usize = 32;
 /// Units that a tiled kernel may read beyond a panel.
 const SPARE_STEPS: usize = 16;
-
-/// What happens to a complete sum before it is stored.
-#[derive(Debug, Clone, Copy)]
-pub struct Finish<'a, T> {
-    /// Multiplied, one value per output channel.
-    pub scale: Option<&'a [f32]>,
-    /// Added, one value per output channel.
-    pub bias: Option<&'a [f32]>,
-    /// Added, one value per output value.
-    pub residual: Option<&'a [T]>,
-    /// Whether negative sums become 0.
-    pub relu: bool,
-}
-
-impl<T> Finish<'_, T> {
-    /// Nothing happens.
-    pub const NONE: Self = Self {
-        scale: None,
-        bias: None,
-        residual: None,
-        relu: false,
-    };
-}
 
 /// `y = act(conv(x, w) · scale + bias + residual)`; `x: [N, H, W, C]`, `w: [O, kh, kw, C/g]`, `y: [N, H', W', O]`.
 pub fn conv_forward<T: Value>(s: &ConvShape, x: &[T], w: &[f32], finish: Finish<'_, T>) -> Vec<T> {
@@ -185,22 +161,6 @@ struct Job<'a, T> {
 struct Plan<'a> {
     class: &'a Class,
     chunks: Vec<Chunk>,
-}
-
-/// At most [`KC`] units of a packed row.
-#[derive(Default)]
-struct Chunk {
-    pieces: Vec<Piece>,
-    runs: Vec<Run>,
-    /// Units in use.
-    fill: usize,
-}
-
-/// Part of one chunk: `len` source values from `offset` (relative to the pixel).
-struct Piece {
-    offset: isize,
-    len: usize,
-    run: Run,
 }
 
 /// Rows `from..to` of a class, panels `first..last` of a group.
@@ -497,180 +457,11 @@ impl<T: Value> Job<'_, T> {
     }
 }
 
-type Rows<'a, T> = Vec<&'a mut [T]>;
-type NewRows<'a, T> = Vec<&'a mut [MaybeUninit<T>]>;
-
-/// Asks for the cache lines of what will be read or written when the product is done: rows lie so far apart that the
-/// processor cannot guess them.
-#[inline(always)]
-fn fetch_rows<T>(start: *const T, rows: &[usize], column: usize, width: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for row in rows {
-        for line in (0..width).step_by(64 / size_of::<T>()) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a hint, which no address can make fail.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(row + column + line).cast()) };
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (start, rows, column, width);
-}
-
-/// Values that are finished together: one vector of the widest instruction set.
-const LANES: usize = 16;
-
-vectorised! {
-    /// `rows = act(sums · scale + bias + residual)`
-    pub fn store_panel<T: Value>(sums: &[f32], nr: usize, affine: (&[f32], &[f32]), residual: Option<&[&[T]]>, relu: bool, rows: NewRows<'_, T>) {
-        for (i, row) in rows.into_iter().enumerate() {
-            let sums = &sums[i * nr..][..row.len()];
-            let residual = residual.map(|rows| rows[i]);
-            let (lanes, rest) = row.as_chunks_mut::<LANES>();
-            let whole = lanes.len() * LANES;
-            for (k, to) in lanes.iter_mut().enumerate() {
-                finish(k * LANES, sums, affine, residual, relu, to);
-            }
-            for (k, to) in rest.iter_mut().enumerate() {
-                finish(whole + k, sums, affine, residual, relu, std::array::from_mut(to));
-            }
-        }
-    }
-}
-
-/// `N` values of a row, from column `at`.
-#[inline(always)]
-fn finish<T: Value, const N: usize>(
-    at: usize,
-    sums: &[f32],
-    (scale, bias): (&[f32], &[f32]),
-    residual: Option<&[T]>,
-    relu: bool,
-    to: &mut [MaybeUninit<T>; N],
-) {
-    let [sums, scale, bias]: [&[f32; N]; 3] = [sums, scale, bias].map(|all| lanes(all, at));
-    let mut values = [0f32; N];
-    for k in 0..N {
-        values[k] = sums[k] * scale[k] + bias[k];
-    }
-    if let Some(residual) = residual {
-        let residual: &[T; N] = lanes(residual, at);
-        for k in 0..N {
-            values[k] += residual[k].get();
-        }
-    }
-    if relu {
-        values.iter_mut().for_each(|x| *x = rectify(*x));
-    }
-    to.write_copy_of_slice(&T::of_array(values));
-}
-
-vectorised! {
-    /// `rows += sums`
-    pub fn add_panel<T: Value>(sums: &[f32], nr: usize, rows: Rows<'_, T>) {
-        for (i, row) in rows.into_iter().enumerate() {
-            let sums = &sums[i * nr..][..row.len()];
-            let (lanes, rest) = row.as_chunks_mut::<LANES>();
-            let whole = lanes.len() * LANES;
-            for (k, to) in lanes.iter_mut().enumerate() {
-                add(k * LANES, sums, to);
-            }
-            for (k, to) in rest.iter_mut().enumerate() {
-                add(whole + k, sums, std::array::from_mut(to));
-            }
-        }
-    }
-}
-
-/// As [`finish`], for a sum.
-#[inline(always)]
-fn add<T: Value, const N: usize>(at: usize, sums: &[f32], to: &mut [T; N]) {
-    let mut values: [f32; N] = *lanes(sums, at);
-    for (value, before) in values.iter_mut().zip(&*to) {
-        *value += before.get();
-    }
-    *to = T::of_array(values);
-}
-
 /// Scratch space for units on their way into a panel.
 struct Strip<'a>(&'a mut Scratch);
 
 impl Strip<'_> {
     fn get(&mut self, len: usize) -> &mut [u32] {
         self.0.get(len)
-    }
-}
-
-impl Chunk {
-    /// Copies the rows side by side; where tiles are multiplied, zeros follow up to a whole tile.
-    fn pack<T: Value>(&self, source: &[T], sources: &[isize], tiled: bool, a: &mut [T]) {
-        for (i, row) in sources.iter().enumerate() {
-            let to = &mut a[i * A_PITCH * T::PER_UNIT..][..A_PITCH * T::PER_UNIT];
-            for piece in &self.pieces {
-                let from = (row + piece.offset) as usize;
-                let (start, end) = (
-                    piece.run.a * T::PER_UNIT,
-                    (piece.run.a + piece.run.len) * T::PER_UNIT,
-                );
-                let (to, rest) = to[start..end].split_at_mut(piece.len);
-                to.copy_from_slice(&source[from..from + piece.len]);
-                rest.fill(T::ZERO);
-            }
-            if tiled {
-                let end = self.fill.next_multiple_of(16);
-                to[self.fill * T::PER_UNIT..end * T::PER_UNIT].fill(T::ZERO);
-            }
-        }
-    }
-}
-
-/// Cuts the segments into chunks of at most [`KC`] units.
-fn chunks<T: Value>(segments: &[Segment], depth: usize) -> Vec<Chunk> {
-    let steps = depth.div_ceil(T::PER_UNIT);
-    let mut chunks = vec![Chunk::default()];
-    for segment in segments {
-        let mut done = 0; // units of this tap
-        while done < steps {
-            let fill = chunks[chunks.len() - 1].fill;
-            // A tap that fits into a chunk is not torn apart.
-            if fill == KC || (fill > 0 && steps <= KC && fill + steps > KC) {
-                chunks.push(Chunk::default());
-                continue;
-            }
-            let len = (steps - done).min(KC - fill);
-            let piece = Piece {
-                offset: segment.offset + (done * T::PER_UNIT) as isize,
-                len: (len * T::PER_UNIT).min(depth - done * T::PER_UNIT),
-                run: Run {
-                    a: fill,
-                    b: segment.tap * steps + done,
-                    len,
-                },
-            };
-            let last = chunks.len() - 1;
-            let chunk = &mut chunks[last];
-            match chunk.runs.last_mut() {
-                Some(run) if run.b + run.len == piece.run.b => run.len += len,
-                _ => chunk.runs.push(piece.run),
-            }
-            match chunk.pieces.last_mut() {
-                Some(last) if last.joins::<T>(&piece) => {
-                    last.run.len += len;
-                    last.len += piece.len;
-                }
-                _ => chunk.pieces.push(piece),
-            }
-            chunk.fill += len;
-            done += len;
-        }
-    }
-    chunks
-}
-
-impl Piece {
-    /// Whether `next` continues this piece in the source and in the panel.
-    fn joins<T: Value>(&self, next: &Piece) -> bool {
-        self.len == self.run.len * T::PER_UNIT
-            && self.offset + self.len as isize == next.offset
-            && self.run.b + self.run.len == next.run.b
     }
 }

@@ -6,6 +6,8 @@
 #[cfg(target_arch = "x86_64")]
 pub mod amx;
 pub mod buffer;
+pub mod chunk;
+pub mod finish;
 pub mod gather;
 pub mod isa;
 pub mod norm;

@@ -343,6 +343,16 @@ impl Recipe {
         }
     }
 
+    /// All stages of a run of this recipe, in running order.
+    pub fn stages(&self) -> Vec<crate::StageId> {
+        crate::plan::stages(self)
+    }
+
+    /// What must be done before `stage`, in running order.
+    pub fn needs(&self, stage: crate::StageId) -> Vec<crate::StageId> {
+        crate::plan::needs(self, stage)
+    }
+
     /// Whether a stage sees images anew at every step, rather than features computed once.
     pub(crate) fn augments(&self, stage: crate::StageKind) -> bool {
         use crate::StageKind::{Evaluate, Head, Probe};

@@ -1,0 +1,126 @@
+//! The end of a matrix product: complete sums are scaled, shifted, added to and rectified, rounded once, and stored.
+
+use std::mem::MaybeUninit;
+
+use super::isa::vectorised;
+use super::norm::rectify;
+use super::value::{Value, lanes};
+
+/// What happens to a complete sum before it is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Finish<'a, T> {
+    /// Multiplied, one value per output channel.
+    pub scale: Option<&'a [f32]>,
+    /// Added, one value per output channel.
+    pub bias: Option<&'a [f32]>,
+    /// Added, one value per output value.
+    pub residual: Option<&'a [T]>,
+    /// Whether negative sums become 0.
+    pub relu: bool,
+}
+
+impl<T> Finish<'_, T> {
+    /// Nothing happens.
+    pub const NONE: Self = Self {
+        scale: None,
+        bias: None,
+        residual: None,
+        relu: false,
+    };
+}
+
+/// Rows of an output that hold values.
+pub type Rows<'a, T> = Vec<&'a mut [T]>;
+/// Rows of an output to be written.
+pub type NewRows<'a, T> = Vec<&'a mut [MaybeUninit<T>]>;
+
+/// Asks for the cache lines of what will be read or written when the product is done: rows lie so far apart that the
+/// processor cannot guess them.
+#[inline(always)]
+pub fn fetch_rows<T>(start: *const T, rows: &[usize], column: usize, width: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for row in rows {
+        for line in (0..width).step_by(64 / size_of::<T>()) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a hint, which no address can make fail.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(row + column + line).cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (start, rows, column, width);
+}
+
+/// Values that are finished together: one vector of the widest instruction set.
+const LANES: usize = 16;
+
+vectorised! {
+    /// `rows = act(sums · scale + bias + residual)`
+    pub fn store_panel<T: Value>(sums: &[f32], nr: usize, affine: (&[f32], &[f32]), residual: Option<&[&[T]]>, relu: bool, rows: NewRows<'_, T>) {
+        for (i, row) in rows.into_iter().enumerate() {
+            let sums = &sums[i * nr..][..row.len()];
+            let residual = residual.map(|rows| rows[i]);
+            let (lanes, rest) = row.as_chunks_mut::<LANES>();
+            let whole = lanes.len() * LANES;
+            for (k, to) in lanes.iter_mut().enumerate() {
+                finish(k * LANES, sums, affine, residual, relu, to);
+            }
+            for (k, to) in rest.iter_mut().enumerate() {
+                finish(whole + k, sums, affine, residual, relu, std::array::from_mut(to));
+            }
+        }
+    }
+}
+
+/// `N` values of a row, from column `at`.
+#[inline(always)]
+fn finish<T: Value, const N: usize>(
+    at: usize,
+    sums: &[f32],
+    (scale, bias): (&[f32], &[f32]),
+    residual: Option<&[T]>,
+    relu: bool,
+    to: &mut [MaybeUninit<T>; N],
+) {
+    let [sums, scale, bias]: [&[f32; N]; 3] = [sums, scale, bias].map(|all| lanes(all, at));
+    let mut values = [0f32; N];
+    for k in 0..N {
+        values[k] = sums[k] * scale[k] + bias[k];
+    }
+    if let Some(residual) = residual {
+        let residual: &[T; N] = lanes(residual, at);
+        for k in 0..N {
+            values[k] += residual[k].get();
+        }
+    }
+    if relu {
+        values.iter_mut().for_each(|x| *x = rectify(*x));
+    }
+    to.write_copy_of_slice(&T::of_array(values));
+}
+
+vectorised! {
+    /// `rows += sums`
+    pub fn add_panel<T: Value>(sums: &[f32], nr: usize, rows: Rows<'_, T>) {
+        for (i, row) in rows.into_iter().enumerate() {
+            let sums = &sums[i * nr..][..row.len()];
+            let (lanes, rest) = row.as_chunks_mut::<LANES>();
+            let whole = lanes.len() * LANES;
+            for (k, to) in lanes.iter_mut().enumerate() {
+                add(k * LANES, sums, to);
+            }
+            for (k, to) in rest.iter_mut().enumerate() {
+                add(whole + k, sums, std::array::from_mut(to));
+            }
+        }
+    }
+}
+
+/// As [`finish`], for a sum.
+#[inline(always)]
+fn add<T: Value, const N: usize>(at: usize, sums: &[f32], to: &mut [T; N]) {
+    let mut values: [f32; N] = *lanes(sums, at);
+    for (value, before) in values.iter_mut().zip(&*to) {
+        *value += before.get();
+    }
+    *to = T::of_array(values);
+}
