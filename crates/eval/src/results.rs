@@ -220,6 +220,14 @@ pub struct TrainRecord {
     pub stages: Vec<StageRecord>,
 }
 
+impl TrainRecord {
+    /// Epochs of the stages in which images went through the encoder: what arms are compared by.
+    pub fn encoder_epochs(&self) -> u64 {
+        let trained = self.stages.iter().filter(|stage| stage.images_seen > 0);
+        trained.map(|stage| stage.epochs).sum()
+    }
+}
+
 /// What one stage cost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageRecord {

@@ -51,12 +51,12 @@ pub fn summary_table(results: &Results) -> String {
             shorten(&arm.headline, 8),
             plain(percent(arm.test.classification.top1)),
             difference,
-            arm.train.epochs,
+            arm.train.encoder_epochs(),
             plain(duration(arm.train.seconds)),
         ));
     }
     if results.arms.len() > 1 {
-        text.push_str("\nDifferences in points, over test images; one seed gives no verdict.\n");
+        text.push_str("\nDifferences in points, over test images; one seed gives no verdict.\nEpochs are the encoder's; heads learn on features computed once.\n");
     }
     if results.dataset.synthetic {
         text.push_str("\nSYNTHETIC data: these figures say nothing about photographs.\n");
