@@ -141,7 +141,8 @@ impl Network {
     }
 
     /// The mean of `output` over all pixels, `[N, O]`, with the batch's own statistics, and these statistics for every
-    /// [`ConvNorm`] in the order in which they were appended. Differentiable in x and every parameter.
+    /// [`ConvNorm`] in the order in which they were appended. Differentiable in x and every parameter, once: the backward
+    /// pass frees the activations as it goes, and a second one over the same graph is an error.
     ///
     /// # Errors
     /// Tensors on another device or of another type, shapes that do not fit together, a layer other than the first that

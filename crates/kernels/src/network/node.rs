@@ -83,7 +83,7 @@ fn pass<T: Value>(
     let op = Node {
         network,
         shapes,
-        tape,
+        tape: Mutex::new(Some(tape)),
         features: Mutex::new(Some(features)),
         delivery,
     };
@@ -130,7 +130,8 @@ fn counts(shapes: &Shapes) -> impl Iterator<Item = usize> {
 struct Node<T> {
     network: Network,
     shapes: Shapes,
-    tape: Tape<T>,
+    /// Used up by the backward pass, which frees it on its way.
+    tape: Mutex<Option<Tape<T>>>,
     /// Computed before the node is made, handed over once.
     features: Mutex<Option<Vec<f32>>>,
     delivery: Arc<Delivery>,
@@ -169,11 +170,17 @@ impl<T: Value> CustomOp2 for Node<T> {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let parameters: Vec<&Tensor> = self.network.parameters().collect();
         let tracked: Vec<bool> = parameters.iter().map(|p| p.track_op()).collect();
+        let tape = (self.tape.lock().unwrap_or_else(PoisonError::into_inner)).take();
+        let Some(tape) = tape else {
+            candle_core::bail!(
+                "network: backward has run already and freed what it needs; run the forward pass again"
+            )
+        };
         let Gradients {
             input,
             parameters: gradients,
         } = with_values(NAME, &dy.contiguous()?, |dy| {
-            (self.tape).backward(&self.network, &self.shapes, dy, &tracked, x.track_op())
+            tape.backward(&self.network, &self.shapes, dy, &tracked, x.track_op())
         })?;
         for (parameter, gradient) in parameters.into_iter().zip(gradients) {
             let Some(gradient) = gradient else { continue };

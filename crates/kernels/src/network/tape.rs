@@ -288,9 +288,10 @@ fn affine(layer: &ConvNorm, mean: &[f32], inv_std: &[f32]) -> Result<(Vec<f32>, 
 }
 
 impl<T: Value> Tape<T> {
-    /// Gradients from that of the features, `dy: [N, O]`; `tracked` says which parameters want one.
+    /// Gradients from that of the features, `dy: [N, O]`; `tracked` says which parameters want one. What a step leaves is
+    /// freed as soon as its gradients are there.
     pub fn backward(
-        &self,
+        mut self,
         network: &Network,
         shapes: &Shapes,
         dy: &[f32],
@@ -309,6 +310,8 @@ impl<T: Value> Tape<T> {
         let mut parameter = tracked.len();
         for (i, step) in network.steps.iter().enumerate().rev() {
             let given = slots[i + 1].take().filter(|_| needed[i + 1]);
+            let y = std::mem::take(&mut self.slots[i + 1]);
+            let record = self.records[i].take();
             match (step, &shapes.steps[i]) {
                 (
                     Step::ConvNorm {
@@ -320,10 +323,10 @@ impl<T: Value> Tape<T> {
                 ) => {
                     parameter -= 3;
                     let Some(mut dy) = given else { continue };
-                    let record = self.records[i].as_ref().expect("a tape that was kept");
+                    let record = record.expect("a tape that was kept");
                     let gate = match (layer.act, residual) {
                         (Activation::Identity, _) => Gate::Open,
-                        (Activation::Relu, Some(_)) => Gate::Result(self.slots[i + 1].as_slice()),
+                        (Activation::Relu, Some(_)) => Gate::Result(y.as_slice()),
                         (Activation::Relu, None) => Gate::Affine(&record.scale, &record.shift),
                     };
                     let gamma = layer.gamma.to_vec1::<f32>()?;
@@ -350,6 +353,7 @@ impl<T: Value> Tape<T> {
                             (sums, dy)
                         }
                     };
+                    drop((record, y)); // large, and not needed any more
                     let (d_gamma, d_beta) = sums.affine.split_at(shape.o);
                     let own = &mut gradients.parameters[parameter..parameter + 3];
                     own[1] = tracked[parameter + 1].then(|| d_gamma.to_vec());
@@ -378,8 +382,7 @@ impl<T: Value> Tape<T> {
                 }
                 (Step::MaxPool { input, .. }, StepShape::Pool(shape)) => {
                     let Some(dy) = given else { continue };
-                    let dx =
-                        pool::max_backward(shape, &self.slots[*input], &self.slots[i + 1], &dy);
+                    let dx = pool::max_backward(shape, &self.slots[*input], &y, &dy);
                     accumulate(&mut slots[*input], dx);
                 }
                 _ => unreachable!("`Shapes` has one shape of the same kind for every step"),

@@ -230,8 +230,15 @@ fn values_and_gradients_are_those_of_the_composition() -> Result<()> {
             close(&what, &numbers(&m.mean)?, &numbers(mean)?, 1e-5);
             close(&what, &numbers(&m.var)?, &numbers(var)?, 1e-5);
         }
-        let loss = weighted(&y)?;
-        let (plain, handed_over) = (loss.backward()?, kernels::backward(&loss)?);
+        let plain = weighted(&y)?.backward()?;
+        let again = weighted(&net.train(output, &single.x, Precision::F32)?.0)?;
+        let handed_over = kernels::backward(&again)?;
+        // What backward needs has been freed on its way.
+        let twice = kernels::backward(&again).expect_err("a second backward pass");
+        assert!(
+            twice.to_string().contains("run the forward pass again"),
+            "{twice}"
+        );
         for (one, two) in single.all().into_iter().zip(double.all()) {
             let got = plain.get(one).expect("every variable has a gradient");
             let want = want_grads.get(two).expect("every variable has a gradient");
