@@ -102,20 +102,37 @@ impl Standard {
         Self { mean, factor }
     }
 
-    /// Rows `[B, D]` of plain features, standardised.
-    fn apply(&self, values: &[f32]) -> Result<Tensor> {
+    /// `(W', b')` with `W'·f + b' = W·f̃ + b`: the features themselves need no pass.
+    fn fold(&self, parameters: &[f64], classes: usize) -> (Vec<f64>, Vec<f64>) {
         let dim = self.mean.len();
-        let mut scaled = Vec::with_capacity(values.len());
-        for row in values.chunks(dim) {
-            let shifted = row.iter().zip(&self.mean).zip(&self.factor);
-            scaled.extend(shifted.map(|((&x, mean), factor)| (f64::from(x) - mean) * factor));
+        let (weights, bias) = parameters.split_at(classes * dim);
+        let mut folded = weights.to_vec();
+        let mut shifted = bias.to_vec();
+        for (row, bias) in folded.chunks_mut(dim).zip(&mut shifted) {
+            for ((w, factor), mean) in row.iter_mut().zip(&self.factor).zip(&self.mean) {
+                *w *= factor;
+                *bias -= *w * mean;
+            }
         }
-        Ok(Tensor::from_vec(
-            scaled,
-            (values.len() / dim, dim),
-            &Device::Cpu,
-        )?)
+        (folded, shifted)
     }
+
+    /// `Σᵢ δᵢ·f̃ᵢᵀ` of one class from `Σᵢ δᵢ·fᵢᵀ`, in place, and `Σᵢ δᵢ`.
+    fn unfold(&self, sums: &mut [f64], weight: f64) {
+        for ((sum, mean), factor) in sums.iter_mut().zip(&self.mean).zip(&self.factor) {
+            *sum = (*sum - weight * mean) * factor;
+        }
+    }
+}
+
+/// Rows `[B, D]` of features as f64.
+fn widened(values: &[f32], dim: usize) -> Result<Tensor> {
+    let wide: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
+    Ok(Tensor::from_vec(
+        wide,
+        (values.len() / dim, dim),
+        &Device::Cpu,
+    )?)
 }
 
 /// Fits the probe by L-BFGS from `start` (or zeros).
@@ -195,19 +212,20 @@ fn objective(
     parameters: &[f64],
     gradient: &mut [f64],
 ) -> Result<f64> {
-    let (weights, bias) = parameters.split_at(classes * train.dim);
-    let columns = Tensor::from_slice(weights, (classes, train.dim), &Device::Cpu)?.t()?; // [D, C]
+    let weights = &parameters[..classes * train.dim];
+    let (folded, bias) = standard.fold(parameters, classes);
+    let columns = Tensor::from_vec(folded, (classes, train.dim), &Device::Cpu)?.t()?; // [D, C]
     let blocks: Vec<(f64, Vec<f64>)> = train
         .values
         .par_chunks(BLOCK * train.dim)
         .zip(train.labels.par_chunks(BLOCK))
         .map(|(values, labels)| {
-            let rows = standard.apply(values)?; // [B, D]
+            let rows = widened(values, train.dim)?; // [B, D]
             let mut wrong = rows.matmul(&columns)?.flatten_all()?.to_vec1::<f64>()?; // [B, C]
             let mut loss = 0.0;
             let mut sums = vec![0.0; classes];
             for (logits, &label) in wrong.chunks_mut(classes).zip(labels) {
-                logits.iter_mut().zip(bias).for_each(|(z, b)| *z += b);
+                logits.iter_mut().zip(&bias).for_each(|(z, b)| *z += b);
                 let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let right = logits[label as usize];
                 let sum: f64 = logits.iter().map(|z| (z - highest).exp()).sum();
@@ -235,6 +253,10 @@ fn objective(
             .zip(part)
             .for_each(|(g, part)| *g += part);
     }
+    let (by_weights, by_bias) = gradient.split_at_mut(classes * train.dim);
+    for (sums, weight) in by_weights.chunks_mut(train.dim).zip(&*by_bias) {
+        standard.unfold(sums, *weight);
+    }
     gradient.iter_mut().for_each(|g| *g /= rows);
     let mut penalty = 0.0;
     for (g, w) in gradient.iter_mut().zip(weights) {
@@ -257,13 +279,13 @@ impl Logistic {
                 self.dim, features.dim
             )));
         }
-        let (weights, bias) = self.parameters.split_at(self.classes * self.dim);
-        let columns = Tensor::from_slice(weights, (self.classes, self.dim), &Device::Cpu)?.t()?;
+        let (folded, bias) = self.standard.fold(&self.parameters, self.classes);
+        let columns = Tensor::from_vec(folded, (self.classes, self.dim), &Device::Cpu)?.t()?;
         let mut logits = Vec::with_capacity(features.len() * self.classes);
         for values in features.values.chunks(BLOCK * self.dim) {
-            let rows = self.standard.apply(values)?.matmul(&columns)?;
+            let rows = widened(values, self.dim)?.matmul(&columns)?;
             for row in rows.to_vec2::<f64>()? {
-                logits.extend(row.iter().zip(bias).map(|(z, b)| (z + b) as f32));
+                logits.extend(row.iter().zip(&bias).map(|(z, b)| (z + b) as f32));
             }
         }
         Predictions::new(self.classes, logits, features.labels.clone())
@@ -281,8 +303,12 @@ pub struct ValidatedProbe {
     pub training_images: usize,
 }
 
-/// Fits the probe for every λ of `grid` and keeps the one with the best validation top-1 (of equals the lower negative
-/// log-likelihood). From the largest λ down, each fit starts where the one before ended.
+/// The largest component of the gradient at which fits are compared; only the best is brought to its optimum.
+const COARSE: f64 = 1e-4;
+
+/// Fits the probe for every λ of `grid` until the gradient's components are below 1e-4, keeps the one with the best
+/// validation top-1 (of equals the lower negative log-likelihood), and fits that to the tolerance. From the largest λ down, each
+/// fit starts where the one before ended.
 ///
 /// # Errors
 /// As [`fit_logistic`], and if the grid is empty or the validation features are not sound.
@@ -301,7 +327,11 @@ pub fn validated_probe(
         let probe = fit_logistic(
             train,
             classes,
-            &LogisticConfig { lambda, ..*config },
+            &LogisticConfig {
+                lambda,
+                tolerance: config.tolerance.max(COARSE),
+                ..*config
+            },
             last.as_ref(),
         )?;
         let found = classification(&probe.predict(validation)?)?;
@@ -313,14 +343,22 @@ pub fn validated_probe(
         }
         last = Some(probe);
     }
-    let Some((validation_top1, _, probe)) = best else {
+    let Some((_, _, best)) = best else {
         return Err(Error::Invalid(
             "the grid of λ is empty; give at least one value, such as 1e-4".to_owned(),
         ));
     };
+    let lambda = best.lambda;
+    let mut probe = fit_logistic(
+        train,
+        classes,
+        &LogisticConfig { lambda, ..*config },
+        Some(&best),
+    )?;
+    probe.iterations += best.iterations;
     Ok(ValidatedProbe {
+        validation_top1: classification(&probe.predict(validation)?)?.top1,
         probe,
-        validation_top1,
         training_images: train.len(),
     })
 }
