@@ -55,8 +55,10 @@ pub struct CorruptionRecord {
     #[serde(with = "crate::number")]
     pub mean_error: f64,
     /// Mean error of each family: `noise`, `blur`, `weather`, `digital`.
+    #[serde(with = "crate::number::by_name")]
     pub families: BTreeMap<String, f64>,
     /// Error of each corruption at severities 1 to 5, by name (`gaussian_noise`, …).
+    #[serde(with = "crate::number::lists_by_name")]
     pub corruptions: BTreeMap<String, Vec<f64>>,
 }
 

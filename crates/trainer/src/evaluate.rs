@@ -8,7 +8,7 @@ use crate::model::{Encoder, Head};
 use crate::recipe::HeadKind;
 use crate::tensorboard::projector;
 use crate::validate::FEATURE_ROWS;
-use crate::{Arm, Event, Result, StageId, StageKind, budget, files, measures, plan};
+use crate::{Arm, Event, Result, StageId, StageKind, budget, corruption, files, measures, plan};
 use candle_core::{Device, Tensor};
 use cifar_data::{Images, stream};
 use eval::{
@@ -72,7 +72,7 @@ pub(crate) fn measure(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
     let Some(probes) = measures::probes(lab, stage, &encoder, &train, &test)? else {
         return lab.stopped(stage);
     };
-    let Some(corruption) = measures::corruption(lab, stage, &encoder, &answers)? else {
+    let Some(corruption) = corruption::corruption(lab, stage, &encoder, &answers)? else {
         return lab.stopped(stage);
     };
     let duplicates = measures::duplicates(lab, stage, &train, &test, &answers)?;
