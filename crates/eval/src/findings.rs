@@ -43,6 +43,25 @@ pub struct ProbeRecord {
     pub converged: bool,
 }
 
+/// What a few labelled images of each class are worth: nearest class mean in an encoder's features.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FewShotRecord {
+    /// Labelled training images of each class.
+    pub shots: u64,
+    /// Draws of these images.
+    pub draws: u64,
+    /// Mean top-1 on the test split over the draws, 0 to 1.
+    #[serde(with = "crate::number")]
+    pub top1: f64,
+    /// Sample standard deviation over the draws; absent for one draw.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "crate::number::optional"
+    )]
+    pub deviation: Option<f64>,
+}
+
 /// Test error under common corruptions (Hendrycks & Dietterich 2019).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CorruptionRecord {

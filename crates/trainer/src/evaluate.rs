@@ -75,10 +75,12 @@ pub(crate) fn measure(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
     let Some(corruption) = corruption::corruption(lab, stage, &encoder, &answers)? else {
         return lab.stopped(stage);
     };
+    let few_shot = measures::few_shot(lab, stage, &train, &test)?;
     let duplicates = measures::duplicates(lab, stage, &train, &test, &answers)?;
     let spent = train_record(lab, stage.arm, &encoder)?;
     let result = ArmResult {
         probes,
+        few_shot,
         corruption,
         duplicates,
         ..ArmResult::new(headline.name(), heads, embedding, spent)?

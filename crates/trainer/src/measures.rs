@@ -10,8 +10,8 @@ use crate::model::Encoder;
 use crate::{Arm, Event, Result, StageId, files};
 use cifar_data::{Images, stream};
 use eval::{
-    ArmResult, DuplicatesConfig, DuplicatesRecord, Features, LogisticConfig, Photographs,
-    Predictions, ProbeRecord,
+    ArmResult, DuplicatesConfig, DuplicatesRecord, Features, FewShotRecord, LogisticConfig,
+    Photographs, Predictions, ProbeRecord,
 };
 use rand_chacha::rand_core::RngCore;
 use serde::Serialize;
@@ -138,6 +138,43 @@ pub(crate) fn probes(
         found.insert(name.clone(), record);
     }
     Ok(Some(found))
+}
+
+/// Draws of a few labelled images.
+pub(crate) const DRAWS: usize = 100;
+
+/// What a few labelled images of each class are worth in the features.
+pub(crate) fn few_shot(
+    lab: &mut Experiment,
+    stage: StageId,
+    train: &FeatureSet,
+    test: &FeatureSet,
+) -> Result<Vec<FewShotRecord>> {
+    let (classes, seed) = (lab.dataset().classes.len(), lab.recipe().seed);
+    let mut images = vec![0usize; classes];
+    train.labels.iter().for_each(|&label| images[label as usize] += 1);
+    let fewest = images.into_iter().min().unwrap_or(0);
+    let mut shots = lab.recipe().evaluate.shots.clone();
+    shots.retain(|&shots| shots <= fewest);
+    if shots.is_empty() {
+        return Ok(Vec::new());
+    }
+    let total = DRAWS * shots.len();
+    lab.tell(&Event::Progress {
+        stage,
+        what: "few labelled images",
+        done: 0,
+        total,
+    });
+    let (train, test) = (train.to_eval()?, test.to_eval()?);
+    let found = shots.into_iter().map(|shots| {
+        let random = |draw| {
+            let mut rng = stream(seed, "few-shot", &[shots as u64, draw]);
+            move || rng.next_u64()
+        };
+        Ok(eval::few_shot(&train, &test, classes, shots, DRAWS, random)?)
+    });
+    found.collect()
 }
 
 /// The features with a share of their labels replaced, each by one of the other classes at random (symmetric noise).

@@ -5,7 +5,7 @@
 
 use crate::corruption::SEVERITIES;
 use crate::gallery::{MOST_SHOWN, TSNE_IMAGES};
-use crate::measures::wanted;
+use crate::measures::{DRAWS, wanted};
 use crate::splits::Splits;
 use crate::{Recipe, Result, StageId, plan};
 use cifar_data::{corrupt, stream};
@@ -28,6 +28,7 @@ const ITERATIONS: f64 = 150.0;
 pub(crate) struct Counts {
     pub train: usize,
     pub test: usize,
+    pub classes: usize,
 }
 
 /// Seconds for a unit of each kind of work.
@@ -93,8 +94,11 @@ impl Requested {
     pub fn evaluation(&self, recipe: &Recipe, images: Counts, dim: usize, features: f64) -> f64 {
         let settings = &recipe.evaluate;
         let (train, test) = (images.train as f64, images.test as f64);
+        let classes = images.classes;
         let bank = train.min(settings.knn_bank as f64);
         let neighbours = test * (bank + test) * dim as f64 * self.product;
+        let draws = (DRAWS * settings.shots.len()) as f64;
+        let few_shot = draws * test * classes as f64 * dim as f64 * self.product;
         let rows: f64 = wanted(settings).iter().map(|w| w.label_share * train).sum();
         let lambdas = settings.lbfgs_lambdas.len() as f64;
         let probes = rows * lambdas * ITERATIONS * self.probe;
@@ -106,7 +110,7 @@ impl Requested {
         } else {
             0.0
         };
-        neighbours + probes + corruptions + duplicates
+        neighbours + few_shot + probes + corruptions + duplicates
     }
 
     /// Seconds of the report: maps of every encoder, and the neighbours of all test images.
@@ -157,11 +161,13 @@ mod tests {
     const IMAGES: Counts = Counts {
         train: 40_000,
         test: 10_000,
+        classes: 10,
     };
 
     #[test]
     fn what_is_asked_for_is_counted_and_nothing_else() {
         let mut recipe = Recipe::default();
+        recipe.evaluate.shots.clear();
         let seconds = |recipe: &Recipe| RATES.evaluation(recipe, IMAGES, 100, 1000.0);
         let plain = seconds(&recipe);
         // 10,000 test images against 10,000 of the bank and 10,000 of their own.
@@ -174,11 +180,14 @@ mod tests {
                 "[0.1]",
                 4000.0 * 5.0 * ITERATIONS * 1e-6,
             ),
+            // 100 draws of 10 classes, twice.
+            ("evaluate.shots", "[1, 5]", 2000.0 * 10_000.0 * 100.0 * 1e-9),
             // 1000 images, five severities: drawn, then seen by the encoder.
             ("evaluate.corruptions", "fog", 5000.0 * (1e-4 + 1e-3)),
             ("evaluate.duplicates", "true", 4e8 * (1e-8 + 1e-7)),
         ] {
             recipe = Recipe::default();
+            recipe.evaluate.shots.clear();
             recipe.set(field, value).unwrap();
             let found = seconds(&recipe) - plain;
             assert!(

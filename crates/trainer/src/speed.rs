@@ -288,6 +288,7 @@ pub(crate) fn estimate(recipe: &Recipe, speeds: &Speeds, record: &RunRecord) -> 
     let images = Counts {
         train: record.train_images,
         test: record.test_images,
+        classes: record.dataset.classes.len(),
     };
     let mut tables = Vec::new();
     let mut stages = Vec::new();

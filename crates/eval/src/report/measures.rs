@@ -16,6 +16,7 @@ pub(crate) fn tables(results: &Results) -> Vec<Table> {
     all.extend(
         [
             probes(results),
+            few_shot(results),
             corruption(results),
             duplicates(results),
             planned(results),
@@ -183,6 +184,39 @@ fn probes(results: &Results) -> Option<Table> {
         }
     }
     (!table.rows.is_empty()).then_some(table)
+}
+
+fn few_shot(results: &Results) -> Option<Table> {
+    let arms = results.arms_in_order();
+    let (_, first) = arms.iter().find(|(_, arm)| !arm.few_shot.is_empty())?;
+    let caption = format!(
+        "Few-shot: top-1 on the test split from that many labelled training images of each class, by the nearest class mean in the \
+         features; mean ± sample standard deviation over {} draws.",
+        count(first.few_shot[0].draws)
+    );
+    let shots: Vec<String> = (first.few_shot.iter())
+        .map(|found| match found.shots {
+            1 => "1 image".to_owned(),
+            shots => format!("{} images", count(shots)),
+        })
+        .collect();
+    let head: Vec<&str> = ["Arm"]
+        .into_iter()
+        .chain(shots.iter().map(String::as_str))
+        .collect();
+    let mut table = Table::new(caption, &head, 1);
+    for (name, arm) in &arms {
+        if arm.few_shot.is_empty() {
+            continue;
+        }
+        let mut cells = vec![arm_title(name)];
+        cells.extend(arm.few_shot.iter().map(|found| match found.deviation {
+            Some(deviation) => format!("{} ± {:.2}", percent(found.top1), 100.0 * deviation),
+            None => percent(found.top1),
+        }));
+        table.push(cells, false);
+    }
+    Some(table)
 }
 
 fn corruption(results: &Results) -> Option<Table> {

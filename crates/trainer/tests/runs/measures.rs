@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use trainer::{Event, Experiment, Options, Outcome, StopFlag};
 
-const ASKED: [(&str, &str); 10] = [
+const ASKED: [(&str, &str); 11] = [
+    ("evaluate.shots", "[1, 5, 50]"),
     ("arms.control", "true"),
     ("arms.finetuned", "true"),
     ("augment.views", "2"),
@@ -63,6 +64,13 @@ fn what_is_asked_for_is_measured_and_what_is_planned_is_spent() {
         }
         // Wrong labels cannot be fitted as well as right ones.
         assert!(noise.loss > all.loss, "{name}: {} {}", noise.loss, all.loss);
+        // Few-shot: as many shots as asked for, where every class has them; 200 images of ten classes have no 50.
+        let shots: Vec<u64> = arm.few_shot.iter().map(|found| found.shots).collect();
+        assert_eq!(shots, [1, 5], "{name}");
+        assert!(
+            (arm.few_shot.iter())
+                .all(|found| (0.0..=1.0).contains(&found.top1) && found.draws == 100)
+        );
         // Corruptions.
         let corruption = arm.corruption.as_ref().unwrap();
         assert_eq!(corruption.images, 20);
