@@ -84,7 +84,11 @@ fn prototypes(
             let other = place + ((u128::from(random()) * left) >> 64) as usize;
             rows.swap(place, other);
             let row = train.row(rows[place]);
-            let length = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            let length = row
+                .iter()
+                .map(|&x| f64::from(x).powi(2))
+                .sum::<f64>()
+                .sqrt();
             if length > 0.0 {
                 (sum.iter_mut().zip(row)).for_each(|(sum, &x)| *sum += f64::from(x) / length);
             }
@@ -116,7 +120,8 @@ mod tests {
         let mut values = Vec::new();
         for row in 0..count {
             let noise = (random() >> 11) as f64 / (1u64 << 53) as f64 - 0.5;
-            let angle = (row % classes) as f64 * std::f64::consts::TAU / classes as f64 + spread * noise;
+            let angle =
+                (row % classes) as f64 * std::f64::consts::TAU / classes as f64 + spread * noise;
             let length = 1.0 + 3.0 * (row % 7) as f64; // lengths say nothing
             values.extend([(length * angle.cos()) as f32, (length * angle.sin()) as f32]);
         }
@@ -130,11 +135,22 @@ mod tests {
         let found: Vec<FewShotRecord> = [1, 5, 50]
             .map(|shots| few_shot(&train, &test, 6, shots, 40, random).unwrap())
             .to_vec();
-        assert!(found[0].top1 < found[1].top1 && found[1].top1 < found[2].top1, "{found:?}");
+        assert!(
+            found[0].top1 < found[1].top1 && found[1].top1 < found[2].top1,
+            "{found:?}"
+        );
         assert!(found[0].deviation > found[1].deviation && found[1].deviation > found[2].deviation);
         assert_eq!((found[1].shots, found[1].draws), (5, 40));
         assert_eq!(found[1], few_shot(&train, &test, 6, 5, 40, random).unwrap());
-        let easy = few_shot(&plane(60, 6, 0.1, 3), &plane(60, 6, 0.1, 4), 6, 1, 3, random).unwrap();
+        let easy = few_shot(
+            &plane(60, 6, 0.1, 3),
+            &plane(60, 6, 0.1, 4),
+            6,
+            1,
+            3,
+            random,
+        )
+        .unwrap();
         assert_eq!((easy.top1, easy.deviation), (1.0, Some(0.0)));
     }
 
@@ -160,7 +176,10 @@ mod tests {
         let expected = right.count() as f64 / 90.0;
         let found = few_shot(&train, &test, 6, 10, 2, random).unwrap();
         assert_eq!((found.top1, found.deviation), (expected, Some(0.0)));
-        assert_eq!(few_shot(&train, &test, 6, 10, 1, random).unwrap().deviation, None);
+        assert_eq!(
+            few_shot(&train, &test, 6, 10, 1, random).unwrap().deviation,
+            None
+        );
     }
 
     #[test]
@@ -171,7 +190,10 @@ mod tests {
             found.unwrap_err().to_string()
         };
         let text = message(3, 6);
-        assert!(text.contains("class 1 has 2") && text.contains("3 shots"), "{text}");
+        assert!(
+            text.contains("class 1 has 2") && text.contains("3 shots"),
+            "{text}"
+        );
         assert!(message(1, 5).contains("label 5"));
         assert!(message(0, 6).contains("0 shots"));
     }

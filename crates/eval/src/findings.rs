@@ -117,6 +117,9 @@ pub struct DuplicatePair {
     /// Normalised cross-correlation of the two images at the best flip and shift, −1 to 1.
     #[serde(with = "crate::number")]
     pub correlation: f64,
+    /// The same of their gradients there; 0 in results of older versions.
+    #[serde(default, with = "crate::number")]
+    pub detail: f64,
     /// Whether the training image was flipped for that.
     pub flipped: bool,
 }

@@ -152,7 +152,10 @@ pub(crate) fn few_shot(
 ) -> Result<Vec<FewShotRecord>> {
     let (classes, seed) = (lab.dataset().classes.len(), lab.recipe().seed);
     let mut images = vec![0usize; classes];
-    train.labels.iter().for_each(|&label| images[label as usize] += 1);
+    train
+        .labels
+        .iter()
+        .for_each(|&label| images[label as usize] += 1);
     let fewest = images.into_iter().min().unwrap_or(0);
     let mut shots = lab.recipe().evaluate.shots.clone();
     shots.retain(|&shots| shots <= fewest);
@@ -172,7 +175,9 @@ pub(crate) fn few_shot(
             let mut rng = stream(seed, "few-shot", &[shots as u64, draw]);
             move || rng.next_u64()
         };
-        Ok(eval::few_shot(&train, &test, classes, shots, DRAWS, random)?)
+        Ok(eval::few_shot(
+            &train, &test, classes, shots, DRAWS, random,
+        )?)
     });
     found.collect()
 }
@@ -265,8 +270,8 @@ fn find_duplicates(
         pair.train = splits.train[pair.train as usize] as u64;
     }
     pairs.sort_by(|a, b| {
-        b.correlation
-            .total_cmp(&a.correlation)
+        b.detail
+            .total_cmp(&a.detail)
             .then(a.test.cmp(&b.test))
     });
     pairs.truncate(100);

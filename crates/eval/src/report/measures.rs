@@ -65,12 +65,13 @@ fn spread(spread: &Spread, show: fn(f64) -> String) -> String {
     }
 }
 
-const MEASURES: [(&str, &str); 7] = [
+const MEASURES: [(&str, &str); 8] = [
     ("top1", "Test top\u{2011}1"),
     ("top1_without_duplicates", "Without near-duplicates"),
     ("knn_top1", "kNN top\u{2011}1"),
     ("lbfgs_top1", "Probe at its optimum"),
     ("lbfgs_1pct_top1", "1 % of the labels"),
+    ("few_shot_5_top1", "5 images of each class"),
     ("corruption_error", "Error under corruption"),
     ("ece", "ECE"),
 ];

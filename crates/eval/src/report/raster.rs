@@ -21,6 +21,7 @@ pub(crate) fn png(_: &Figure) -> Result<Option<Vec<u8>>> {
 pub(crate) fn png(figure: &Figure) -> Result<Option<Vec<u8>>> {
     use crate::error::Error;
     use crate::report::png::png_bytes;
+    use image::codecs::png::CompressionType;
     use resvg::{tiny_skia, usvg};
 
     let failed = |reason: &dyn std::fmt::Display| {
@@ -31,7 +32,7 @@ pub(crate) fn png(figure: &Figure) -> Result<Option<Vec<u8>>> {
     };
     let options = usvg::Options {
         fontdb: drawing::fonts(),
-        image_href_resolver: drawing::photographs(),
+        image_href_resolver: drawing::carried(),
         ..usvg::Options::default()
     };
     let tree = usvg::Tree::from_str(&figure.on_white(), &options).map_err(|e| failed(&e))?;
@@ -47,14 +48,14 @@ pub(crate) fn png(figure: &Figure) -> Result<Option<Vec<u8>>> {
         .flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()])
         .collect();
     let (width, height) = (pixels.width() as usize, pixels.height() as usize);
-    png_bytes(&rgb, width, height).map(Some)
+    png_bytes(&rgb, (width, height), CompressionType::Default).map(Some)
 }
 
 #[cfg(feature = "png")]
 mod drawing {
     use std::sync::{Arc, LazyLock};
 
-    use resvg::usvg::{ImageHrefResolver, ImageKind, fontdb::Database};
+    use resvg::usvg::{ImageHrefResolver, fontdb::Database};
 
     static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
         let mut fonts = Database::new();
@@ -73,19 +74,11 @@ mod drawing {
         Arc::clone(&FONTS)
     }
 
-    /// JPEG photographs are decoded as everywhere else in this crate; nothing outside of the figure is opened.
-    pub(super) fn photographs() -> ImageHrefResolver<'static> {
+    /// Pictures that the figure carries, and none from elsewhere.
+    pub(super) fn carried() -> ImageHrefResolver<'static> {
         ImageHrefResolver {
-            resolve_data: Box::new(|_, data, _| {
-                if data.starts_with(b"\x89PNG") {
-                    return Some(ImageKind::PNG(data));
-                }
-                let photograph = image::load_from_memory(&data).ok()?.to_rgb8();
-                let (width, height) = (photograph.width() as usize, photograph.height() as usize);
-                let png = crate::report::png::png_bytes(photograph.as_raw(), width, height);
-                Some(ImageKind::PNG(Arc::new(png.ok()?)))
-            }),
             resolve_string: Box::new(|_, _| None),
+            ..ImageHrefResolver::default()
         }
     }
 }

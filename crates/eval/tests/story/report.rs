@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::invented;
 use eval::{
-    CorruptionRecord, DuplicatesRecord, ProbeRecord, ReportInput, SeedsComparison, SeedsSummary,
+    CorruptionRecord, DuplicatesRecord, FewShotRecord, ProbeRecord, ReportInput, SeedsComparison, SeedsSummary,
     Spread, Verdict, summary_table, write_pictures, write_report,
 };
 use std::collections::BTreeMap;
@@ -305,6 +305,26 @@ fn what_was_measured_beyond_the_headline_has_a_table() {
             "repeat a training image",
         ] {
             assert!(text.contains(told), "{told}");
+        }
+    }
+}
+
+#[test]
+fn few_shot_stands_in_a_table_by_number_of_images() {
+    let mut input = invented::input(2);
+    let arm = input.results.arms.get_mut("contrastive").unwrap();
+    arm.few_shot = [(1, 0.3124, Some(0.0561)), (20, 0.5087, None)]
+        .map(|(shots, top1, deviation)| FewShotRecord {
+            shots,
+            draws: 100,
+            top1,
+            deviation,
+        })
+        .to_vec();
+    let written = write(&input);
+    for text in [&written.html, &written.markdown] {
+        for part in ["1 image", "20 images", "31.24\u{a0}% ± 5.61", "50.87\u{a0}%", "over 100 draws"] {
+            assert!(text.contains(part), "{part}");
         }
     }
 }
