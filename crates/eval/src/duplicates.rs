@@ -12,8 +12,12 @@
 //! - by features: cosine of the features, if features are given. They find what was cropped or moved and looks different when
 //!   shrunk. Features alone never decide: training pulls different images of a class together.
 //!
-//! Measured on CIFAR-10's photographs (JPEG, quality 75) against the list that Barz & Denzler (2020, "Do We Train on Test Data?") made
-//! by hand among neighbours in a network's features: FIGURES
+//! Measured on CIFAR-10 (a JPEG mirror), candidates by pixels, against the list that Barz & Denzler (2020, "Do We Train on Test Data?")
+//! made by hand among neighbours in a network's features: 286 of 10,000 test images, 249 from the shot of a training image and 37 very
+//! similar ones. Found: 354, with 178 of the 249 and 12 of the 37; of the others 35 are mirrored, which their search did not look for.
+//! By eye, of the 72 found ones that are not on the list and have the smallest d (0.60 to 0.70) about four in five are repeats, above
+//! that nearly all; of the 72 pairs just below the threshold (0.54 to 0.60) about half. By `r ≥ 0.92` alone it were 313, with 140
+//! of the 249, and many a sea. What is missed was scaled or cropped by more than the shift: features lead to some of these.
 
 use rayon::prelude::*;
 
@@ -248,13 +252,7 @@ mod tests {
             width: SIDE,
             pixels,
         };
-        near_duplicates(
-            &photographs(&test),
-            &photographs(&train),
-            features,
-            config,
-        )
-        .unwrap()
+        near_duplicates(&photographs(&test), &photographs(&train), features, config).unwrap()
     }
 
     fn changed(picture: &[u8], change: impl Fn(usize, usize, usize) -> f64) -> Vec<u8> {

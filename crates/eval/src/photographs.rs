@@ -122,7 +122,12 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     /// The two values at a place of `a` and the place of `b` that lies `down` and `across` of it.
-    fn values(&self, (y, x, channel): (isize, isize, isize), down: isize, across: isize) -> (i64, i64) {
+    fn values(
+        &self,
+        (y, x, channel): (isize, isize, isize),
+        down: isize,
+        across: isize,
+    ) -> (i64, i64) {
         let from = if self.flipped {
             self.width - 1 - (x + across)
         } else {

@@ -269,11 +269,7 @@ fn find_duplicates(
     for pair in &mut pairs {
         pair.train = splits.train[pair.train as usize] as u64;
     }
-    pairs.sort_by(|a, b| {
-        b.detail
-            .total_cmp(&a.detail)
-            .then(a.test.cmp(&b.test))
-    });
+    pairs.sort_by(|a, b| b.detail.total_cmp(&a.detail).then(a.test.cmp(&b.test)));
     pairs.truncate(100);
     let repeated = either.iter().filter(|flag| **flag).count();
     Ok(DuplicatesRecord {

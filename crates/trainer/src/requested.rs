@@ -7,7 +7,7 @@ use crate::corruption::SEVERITIES;
 use crate::gallery::{MOST_SHOWN, TSNE_IMAGES};
 use crate::measures::{DRAWS, wanted};
 use crate::splits::Splits;
-use crate::{Recipe, Result, StageId, plan};
+use crate::{Arm, Recipe, Result, StageId, plan};
 use cifar_data::{corrupt, stream};
 use eval::{DuplicatesConfig, Features, LogisticConfig, Photographs, TsneConfig};
 use rand_chacha::rand_core::RngCore;
@@ -93,8 +93,26 @@ impl Requested {
         Ok(rates)
     }
 
-    /// Seconds of an evaluation beyond the features of the test images; `features`: images that the encoder takes in a second.
-    pub fn evaluation(&self, recipe: &Recipe, images: Counts, dim: usize, features: f64) -> f64 {
+    /// Seconds of an arm's probes at their optimum: the control's are the baseline's.
+    fn probes(&self, recipe: &Recipe, arm: Arm, train: f64) -> f64 {
+        if arm == Arm::Control && recipe.arms.baseline {
+            return 0.0;
+        }
+        let settings = &recipe.evaluate;
+        let rows: f64 = wanted(settings).iter().map(|w| w.label_share * train).sum();
+        rows * settings.lbfgs_lambdas.len() as f64 * ITERATIONS * self.probe
+    }
+
+    /// Seconds of an arm's evaluation beyond the features of the test images; `features`: images that the encoder takes in a
+    /// second.
+    pub fn evaluation(
+        &self,
+        recipe: &Recipe,
+        arm: Arm,
+        images: Counts,
+        dim: usize,
+        features: f64,
+    ) -> f64 {
         let settings = &recipe.evaluate;
         let (train, test) = (images.train as f64, images.test as f64);
         let classes = images.classes;
@@ -102,9 +120,7 @@ impl Requested {
         let neighbours = test * (bank + test) * dim as f64 * self.product;
         let draws = (DRAWS * settings.shots.len()) as f64;
         let few_shot = draws * test * classes as f64 * dim as f64 * self.product;
-        let rows: f64 = wanted(settings).iter().map(|w| w.label_share * train).sum();
-        let lambdas = settings.lbfgs_lambdas.len() as f64;
-        let probes = rows * lambdas * ITERATIONS * self.probe;
+        let probes = self.probes(recipe, arm, train);
         let corrupted = test.min(settings.corruption_images as f64)
             * (settings.corruptions.len() * SEVERITIES) as f64;
         let corruptions = corrupted * (self.corrupt + 1.0 / features);
@@ -172,7 +188,7 @@ mod tests {
     fn what_is_asked_for_is_counted_and_nothing_else() {
         let mut recipe = Recipe::default();
         recipe.evaluate.shots.clear();
-        let seconds = |recipe: &Recipe| RATES.evaluation(recipe, IMAGES, 100, 1000.0);
+        let seconds = |recipe: &Recipe| RATES.evaluation(recipe, Arm::Baseline, IMAGES, 100, 1000.0);
         let plain = seconds(&recipe);
         // 10,000 test images against 10,000 of the bank and 10,000 of their own.
         assert!((plain - 20.0).abs() < 1e-9, "{plain}");
@@ -199,6 +215,14 @@ mod tests {
                 "{field}: {found} for {more}"
             );
         }
+    }
+
+    #[test]
+    fn the_control_has_the_baselines_probes() {
+        let mut recipe = Recipe::default();
+        recipe.evaluate.lbfgs = true;
+        assert!(RATES.probes(&recipe, Arm::Baseline, 1000.0) > 0.0);
+        assert_eq!(RATES.probes(&recipe, Arm::Control, 1000.0), 0.0);
     }
 
     #[test]

@@ -335,7 +335,7 @@ pub(crate) fn estimate(recipe: &Recipe, speeds: &Speeds, record: &RunRecord) -> 
                 let requested = &speeds.requested;
                 table()
                     + record.test_images as f64 / speeds.features
-                    + requested.evaluation(recipe, images, speeds.dim, speeds.features)
+                    + requested.evaluation(recipe, stage.arm, images, speeds.dim, speeds.features)
             }
         };
         stages.push((stage, seconds));

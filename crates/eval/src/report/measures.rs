@@ -250,7 +250,7 @@ fn corruption(results: &Results) -> Option<Table> {
 }
 
 fn duplicates(results: &Results) -> Option<Table> {
-    let caption = "Test images that repeat a training image (correlation at full size, mirrored and moved by up to two pixels), found \
+    let caption = "Test images that repeat a training image (alike as a whole and in detail, mirrored or moved by up to two pixels), found \
                    on pixels and through an arm's features, and top-1 without them."
         .to_owned();
     let head = [

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::invented;
 use eval::{
-    CorruptionRecord, DuplicatesRecord, FewShotRecord, ProbeRecord, ReportInput, SeedsComparison, SeedsSummary,
-    Spread, Verdict, summary_table, write_pictures, write_report,
+    CorruptionRecord, DuplicatesRecord, FewShotRecord, ProbeRecord, ReportInput, SeedsComparison,
+    SeedsSummary, Spread, Verdict, summary_table, write_pictures, write_report,
 };
 use std::collections::BTreeMap;
 
@@ -323,7 +323,13 @@ fn few_shot_stands_in_a_table_by_number_of_images() {
         .to_vec();
     let written = write(&input);
     for text in [&written.html, &written.markdown] {
-        for part in ["1 image", "20 images", "31.24\u{a0}% ± 5.61", "50.87\u{a0}%", "over 100 draws"] {
+        for part in [
+            "1 image",
+            "20 images",
+            "31.24\u{a0}% ± 5.61",
+            "50.87\u{a0}%",
+            "over 100 draws",
+        ] {
             assert!(text.contains(part), "{part}");
         }
     }
