@@ -57,7 +57,7 @@ pub enum Command {
     Finetune(StageArgs),
     /// Open the test split once per finished arm and write results.json.
     Eval(StageArgs),
-    /// Write report.md and report.html again from a run folder.
+    /// Write report.md and report.html again from a run folder, or from one of several seeds.
     Report(ReportArgs),
     /// Do all of it: data, every arm of the recipe, evaluation and report.
     RunAll(RunAllArgs),
@@ -195,6 +195,11 @@ pub struct ReportArgs {
     /// Also put the table into this text file, between `<!-- results -->` and `<!-- /results -->`.
     #[arg(long, value_name = "FILE")]
     pub readme: Option<PathBuf>,
+
+    /// Also write a page of the report's pictures into this folder: README.md, SVG and PNG files. With --readme, the
+    /// table there is followed by some of them.
+    #[arg(long, value_name = "DIR")]
+    pub pictures: Option<PathBuf>,
 }
 
 /// Flags of `compare-losses`.
@@ -220,6 +225,11 @@ pub struct CompareArgs {
     /// Also put the table into this text file, between `<!-- losses -->` and `<!-- /losses -->`.
     #[arg(long, value_name = "FILE")]
     pub readme: Option<PathBuf>,
+
+    /// Also write a page of the report's pictures into this folder: README.md, SVG and PNG files. With --readme, the
+    /// table there is followed by some of them.
+    #[arg(long, value_name = "DIR")]
+    pub pictures: Option<PathBuf>,
 }
 
 /// Flags of `bench`.

@@ -2,28 +2,28 @@
 
 use crate::text;
 
-const WIDTH: usize = 80;
+/// What it is drawn for; a narrow terminal gets less, down to the width of its first line.
+const WIDTHS: std::ops::RangeInclusive<usize> = 36..=80;
 
-/// The frame for stderr, with the reason inside.
-pub fn synthetic(reason: Option<&str>) -> String {
-    let rule = "#".repeat(WIDTH);
+/// The frame for stderr, `columns` wide where that makes sense, with the reason inside.
+pub fn synthetic(reason: Option<&str>, columns: usize) -> String {
+    let width = columns.clamp(*WIDTHS.start(), *WIDTHS.end());
+    let row = |text: &str| format!("##  {text:<room$}  ##", room = width - 8);
+    let rule = "#".repeat(width);
     let mut lines = vec![rule.clone(), row("")];
     lines.push(row("S Y N T H E T I C   D A T A"));
     lines.push(row(""));
     let reason = reason.unwrap_or("The embedded set of drawn shapes was asked for.");
-    for line in text::wrap(reason, WIDTH - 8) {
+    let nothing = "Nothing this run measures says anything about CIFAR-10.";
+    for line in [reason, nothing]
+        .iter()
+        .flat_map(|text| text::wrap(text, width - 8))
+    {
         lines.push(row(&line));
     }
-    lines.push(row(
-        "Nothing this run measures says anything about CIFAR-10.",
-    ));
     lines.push(row(""));
     lines.push(rule);
     lines.join("\n")
-}
-
-fn row(text: &str) -> String {
-    format!("##  {text:<width$}  ##", width = WIDTH - 8)
 }
 
 #[cfg(test)]
@@ -31,16 +31,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_is_80_columns() {
+    fn every_line_is_as_wide_as_the_terminal_up_to_80_columns() {
         let long = "no source: ".to_owned() + &"https://a.very.long/address".repeat(6);
-        for text in [
-            synthetic(None),
-            synthetic(Some(&long)),
-            synthetic(Some("SYNTHETIC DATA: a b")),
-        ] {
-            assert!(text.contains("S Y N T H E T I C"));
-            for line in text.lines() {
-                assert_eq!(line.chars().count(), WIDTH, "{line}");
+        for reason in [None, Some(long.as_str()), Some("SYNTHETIC DATA: a b")] {
+            for (columns, width) in [(usize::MAX, 80), (80, 80), (57, 57), (3, 36)] {
+                let text = synthetic(reason, columns);
+                assert!(text.contains("S Y N T H E T I C"));
+                for line in text.lines() {
+                    assert_eq!(line.chars().count(), width, "{line}");
+                }
             }
         }
     }

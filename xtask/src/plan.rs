@@ -12,7 +12,7 @@ use crate::{
     device::{self, DeviceChoice},
     exit::{bad_input, from_data, from_trainer},
     notice,
-    progress::Screen,
+    progress::{self, Screen},
     recipes, text,
 };
 
@@ -265,7 +265,7 @@ pub fn open_data(flags: &Common, data: &trainer::Data, screen: &Screen) -> Resul
     screen.clear();
     let dataset = opened.map_err(from_data)?;
     if dataset.info().synthetic {
-        screen.note(notice::synthetic(dataset.notice()));
+        screen.note(notice::synthetic(dataset.notice(), progress::columns()));
     }
     for note in &dataset.info().notes {
         for line in text::wrap(&format!("data: {note}"), 80) {

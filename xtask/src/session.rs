@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, anyhow};
 use cifar_data::{DatasetName, SourceOptions};
-use eval::{ReportPaths, Results};
+use eval::{ReportInput, Results};
 use trainer::{Event, Experiment, Options, Outcome, Precision, Recipe, StageId, StopFlag};
 
 use crate::{
@@ -125,7 +125,7 @@ impl Session {
     }
 
     /// Everything that the report shows.
-    pub fn report_input(&self) -> Result<eval::ReportInput> {
+    pub fn report_input(&self) -> Result<ReportInput> {
         self.experiment.report_input().map_err(from_trainer)
     }
 
@@ -145,7 +145,8 @@ impl Session {
             "recipe   {}{reason}, seed {}",
             recipe.name, recipe.seed
         ));
-        for line in text::wrap(&format!("{} from {}", data.name, data.source), 71) {
+        let from = if data.synthetic { "," } else { " from" };
+        for line in text::wrap(&format!("{}{from} {}", data.name, data.source), 71) {
             self.screen.note(format!("data     {line}"));
         }
         self.screen.note(format!("device   {}", self.device));
@@ -163,7 +164,12 @@ impl Session {
             self.screen
                 .note(self.plan_line(index, *stage, seconds.get(stage).copied())?);
         }
-        let total = duration(seconds_of(estimate.total_seconds));
+        if estimate.report_seconds >= 1.0 {
+            let time = duration(seconds_of(estimate.report_seconds));
+            self.screen
+                .note(format!("      {:<22} {:<12} about {time}", "report", ""));
+        }
+        let total = duration(seconds_of(estimate.total_seconds()));
         self.screen.note(format!(
             "         about {total} in all, at the speed of the first steps"
         ));
@@ -218,6 +224,11 @@ impl Session {
         }
     }
 
+    /// The results of all arms that are evaluated, and nothing written.
+    pub fn results_alone(&self) -> Result<Results> {
+        self.experiment.results().map_err(from_trainer)
+    }
+
     /// Writes results.json and the report, and says nothing.
     pub fn results(&self) -> Result<Results> {
         self.experiment.write_report().map_err(from_trainer)?;
@@ -225,22 +236,22 @@ impl Session {
     }
 
     /// Writes results.json and the report, and prints the table and where they are.
-    pub fn report(&self) -> Result<Results> {
-        let paths = self.experiment.write_report().map_err(from_trainer)?;
-        let results = self.experiment.results().map_err(from_trainer)?;
-        out(eval::summary_table(&results).trim_end())?;
-        self.print_paths(&paths)?;
-        Ok(results)
+    pub fn report(&self) -> Result<ReportInput> {
+        let input = self.report_input()?;
+        write_report(self.run_dir(), &input)?;
+        Ok(input)
     }
+}
 
-    fn print_paths(&self, paths: &ReportPaths) -> Result<()> {
-        out(format!(
-            "results  {}",
-            self.run_dir().join("results.json").display()
-        ))?;
-        out(format!("report   {}", paths.html.display()))?;
-        Ok(())
-    }
+/// Writes results.json and the report into a folder, and prints the table and where they are.
+fn write_report(folder: &Path, input: &ReportInput) -> Result<()> {
+    let results = folder.join("results.json");
+    input.results.save(&results)?;
+    let paths = eval::write_report(folder, input)?;
+    out(eval::summary_table(&input.results).trim_end())?;
+    out(format!("results  {}", results.display()))?;
+    out(format!("report   {}", paths.html.display()))?;
+    Ok(())
 }
 
 /// What each arm will cost, all its stages counted.

@@ -82,6 +82,29 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// A line that is drawn up for 80 columns, for fewer: broken at spaces, what follows two columns further in than the line began.
+/// Columns inside it stay as they are.
+pub fn fold(line: &str, width: usize) -> Vec<String> {
+    let mut rest: Vec<char> = line.chars().collect();
+    let indent = rest.iter().take_while(|c| **c == ' ').count();
+    let hanging = " ".repeat((indent + 2).min(width / 2));
+    let mut lines = Vec::new();
+    while rest.len() > width.max(1) {
+        let begin = rest.iter().take_while(|c| **c == ' ').count();
+        let space = (begin + 1..=width).rev().find(|at| rest[*at] == ' ');
+        let cut = space.unwrap_or(width.max(1));
+        let head: String = rest[..cut].iter().collect();
+        lines.push(head.trim_end().to_owned());
+        let tail: String = rest[cut..].iter().collect();
+        rest = hanging.chars().chain(tail.trim_start().chars()).collect();
+        if cut <= hanging.len() {
+            break; // a terminal of a few columns
+        }
+    }
+    lines.push(rest.into_iter().collect());
+    lines
+}
+
 /// `text` as a POSIX shell takes it back as one word.
 pub fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%^".contains(c);
@@ -129,6 +152,24 @@ mod tests {
         assert_eq!(wrap("a bb ccc", 4), ["a bb", "ccc"]);
         assert_eq!(wrap("abcdefgh i", 3), ["abc", "def", "gh", "i"]);
         assert_eq!(wrap("", 3), [""]);
+    }
+
+    #[test]
+    fn narrow_terminals_break_lines_between_words() {
+        let line = "   9  control/evaluate                    about 0s";
+        assert_eq!(fold(line, 80), [line]);
+        assert_eq!(fold(line, 40), ["   9  control/evaluate", "     about 0s"]);
+        assert_eq!(
+            fold("[1/11] baseline/supervised: 4 epochs of 54 steps", 40),
+            ["[1/11] baseline/supervised: 4 epochs of", "  54 steps"]
+        );
+        assert_eq!(fold("abcdefghij", 4), ["abcd", "  ef", "  gh", "  ij"]);
+        for width in 0..60 {
+            let lines = fold(&line.repeat(3), width);
+            let whole: String = lines.concat().split_whitespace().collect();
+            assert_eq!(whole, line.repeat(3).split_whitespace().collect::<String>());
+            assert!(width < 8 || lines.iter().all(|line| line.chars().count() <= width));
+        }
     }
 
     #[test]

@@ -43,6 +43,25 @@ pub struct ProbeRecord {
     pub converged: bool,
 }
 
+/// What a few labelled images of each class are worth: nearest class mean in an encoder's features.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FewShotRecord {
+    /// Labelled training images of each class.
+    pub shots: u64,
+    /// Draws of these images.
+    pub draws: u64,
+    /// Mean top-1 on the test split over the draws, 0 to 1.
+    #[serde(with = "crate::number")]
+    pub top1: f64,
+    /// Sample standard deviation over the draws; absent for one draw.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "crate::number::optional"
+    )]
+    pub deviation: Option<f64>,
+}
+
 /// Test error under common corruptions (Hendrycks & Dietterich 2019).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CorruptionRecord {
@@ -55,8 +74,10 @@ pub struct CorruptionRecord {
     #[serde(with = "crate::number")]
     pub mean_error: f64,
     /// Mean error of each family: `noise`, `blur`, `weather`, `digital`.
+    #[serde(with = "crate::number::by_name")]
     pub families: BTreeMap<String, f64>,
     /// Error of each corruption at severities 1 to 5, by name (`gaussian_noise`, …).
+    #[serde(with = "crate::number::lists_by_name")]
     pub corruptions: BTreeMap<String, Vec<f64>>,
 }
 
@@ -96,6 +117,9 @@ pub struct DuplicatePair {
     /// Normalised cross-correlation of the two images at the best flip and shift, −1 to 1.
     #[serde(with = "crate::number")]
     pub correlation: f64,
+    /// The same of their gradients there; 0 in results of older versions.
+    #[serde(default, with = "crate::number")]
+    pub detail: f64,
     /// Whether the training image was flipped for that.
     pub flipped: bool,
 }

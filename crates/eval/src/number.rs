@@ -4,7 +4,10 @@
 //! read is written as the same text.
 //!
 //! `#[serde(with = "crate::number")]` for an `f64`, `crate::number::list` for a `Vec<f64>`,
-//! `crate::number::optional` for an `Option<f64>` (where `null` reads as NaN and absence as `None`).
+//! `crate::number::optional` for an `Option<f64>` (where `null` reads as NaN and absence as `None`),
+//! `crate::number::by_name` for a `BTreeMap<String, f64>`, `crate::number::lists_by_name` for one of lists.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -37,6 +40,54 @@ pub(crate) mod list {
         Ok(values
             .into_iter()
             .map(|value| value.map_or(f64::NAN, rounded))
+            .collect())
+    }
+}
+
+/// One number by itself, for what holds numbers at some depth.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Number(#[serde(with = "self")] f64);
+
+pub(crate) mod by_name {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(
+        values: &BTreeMap<String, f64>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_map(values.iter().map(|(name, value)| (name, Number(*value))))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<String, f64>, D::Error> {
+        let values = BTreeMap::<String, Number>::deserialize(from)?;
+        Ok(values
+            .into_iter()
+            .map(|(name, Number(value))| (name, value))
+            .collect())
+    }
+}
+
+pub(crate) mod lists_by_name {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(
+        lists: &BTreeMap<String, Vec<f64>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let numbers = |list: &Vec<f64>| list.iter().copied().map(Number).collect::<Vec<_>>();
+        to.collect_map(lists.iter().map(|(name, list)| (name, numbers(list))))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<String, Vec<f64>>, D::Error> {
+        let lists = BTreeMap::<String, Vec<Number>>::deserialize(from)?;
+        let plain = |list: Vec<Number>| list.into_iter().map(|Number(value)| value).collect();
+        Ok(lists
+            .into_iter()
+            .map(|(name, list)| (name, plain(list)))
             .collect())
     }
 }

@@ -13,7 +13,9 @@ use crate::atomic::write_atomically;
 use crate::classification::ClassificationMetrics;
 use crate::comparison::Comparison;
 use crate::error::{Error, Result};
-use crate::findings::{BudgetRecord, CorruptionRecord, DuplicatesRecord, ProbeRecord};
+use crate::findings::{
+    BudgetRecord, CorruptionRecord, DuplicatesRecord, FewShotRecord, ProbeRecord,
+};
 use crate::json::to_json;
 use crate::seeds::SeedsSummary;
 
@@ -129,6 +131,9 @@ pub struct ArmResult {
     /// Linear probes at the optimum of their loss, by name: `lbfgs` (all labels), `lbfgs_1pct`, `lbfgs_10pct`, `lbfgs_noise`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub probes: BTreeMap<String, ProbeRecord>,
+    /// What a few labelled images of each class are worth, by rising number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub few_shot: Vec<FewShotRecord>,
     /// The headline head under common corruptions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corruption: Option<CorruptionRecord>,
@@ -335,6 +340,7 @@ impl ArmResult {
             headline: headline.to_owned(),
             heads,
             probes: BTreeMap::new(),
+            few_shot: Vec::new(),
             corruption: None,
             duplicates: None,
             train,

@@ -313,6 +313,11 @@ fn measures(run: &SeedRun, arm: &str) -> Option<BTreeMap<String, f64>> {
             .iter()
             .map(|(name, probe)| (format!("{name}_top1"), probe.top1)),
     );
+    found.extend(
+        arm.few_shot
+            .iter()
+            .map(|few| (format!("few_shot_{}_top1", few.shots), few.top1)),
+    );
     Some(found)
 }
 

@@ -8,7 +8,7 @@ use crate::model::{Encoder, Head};
 use crate::recipe::HeadKind;
 use crate::tensorboard::projector;
 use crate::validate::FEATURE_ROWS;
-use crate::{Arm, Event, Result, StageId, StageKind, budget, files, measures, plan};
+use crate::{Arm, Event, Result, StageId, StageKind, budget, corruption, files, measures, plan};
 use candle_core::{Device, Tensor};
 use cifar_data::{Images, stream};
 use eval::{
@@ -72,13 +72,15 @@ pub(crate) fn measure(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
     let Some(probes) = measures::probes(lab, stage, &encoder, &train, &test)? else {
         return lab.stopped(stage);
     };
-    let Some(corruption) = measures::corruption(lab, stage, &encoder, &answers)? else {
+    let Some(corruption) = corruption::corruption(lab, stage, &encoder, &answers)? else {
         return lab.stopped(stage);
     };
+    let few_shot = measures::few_shot(lab, stage, &train, &test)?;
     let duplicates = measures::duplicates(lab, stage, &train, &test, &answers)?;
     let spent = train_record(lab, stage.arm, &encoder)?;
     let result = ArmResult {
         probes,
+        few_shot,
         corruption,
         duplicates,
         ..ArmResult::new(headline.name(), heads, embedding, spent)?

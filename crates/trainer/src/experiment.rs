@@ -259,7 +259,7 @@ impl Experiment {
             let stages = self.stages().into_iter().map(|stage| (stage, 0.0));
             return Ok(Estimate {
                 stages: stages.collect(),
-                total_seconds: 0.0,
+                report_seconds: 0.0,
             });
         }
         let speeds = match self.speeds {
@@ -281,7 +281,6 @@ impl Experiment {
                 1.0 - progress.steps_done as f64 / steps as f64
             };
         }
-        estimate.total_seconds = estimate.stages.iter().map(|(_, seconds)| seconds).sum();
         Ok(estimate)
     }
 

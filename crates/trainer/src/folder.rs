@@ -6,6 +6,7 @@
 //! projector_config.pbtxt  projector/           TensorBoard's embedding projector, by the evaluations
 //! checkpoints/<arm>-<stage>.safetensors        of stages under way
 //! <arm>/encoder.safetensors  head-*.safetensors  features-*.safetensors  predictions-*.safetensors
+//! <arm>/measured/<name>.json                   what an evaluation measured on request, one by one
 //! <arm>/snapshots/<stage>-<epochs>.safetensors similarities of a few validation images in the course of training
 //! <arm>/<stage>.json                           written last: the stage is done
 //! samples.safetensors  pictures.safetensors    test photographs for the report
@@ -101,8 +102,10 @@ impl RunFolder {
             if folder.arm(arm).is_dir() {
                 remove_temporaries(&folder.arm(arm))?;
             }
-            if folder.snapshots(arm).is_dir() {
-                remove_temporaries(&folder.snapshots(arm))?;
+            for inside in [folder.snapshots(arm), folder.measured(arm)] {
+                if inside.is_dir() {
+                    remove_temporaries(&inside)?;
+                }
             }
         }
         fs_err::create_dir_all(path.join("checkpoints"))?;
@@ -188,6 +191,11 @@ impl RunFolder {
     pub fn probe_predictions(&self, arm: Arm, probe: &str) -> PathBuf {
         self.arm(arm)
             .join(format!("predictions-{probe}.safetensors"))
+    }
+
+    /// What an evaluation measured on request, a file each.
+    pub fn measured(&self, arm: Arm) -> PathBuf {
+        self.arm(arm).join("measured")
     }
 
     pub fn samples(&self) -> PathBuf {

@@ -11,18 +11,18 @@ use resnet::{read_safetensors, write_safetensors};
 use std::collections::BTreeMap;
 
 /// More test images than these are not shown one by one: a page that holds them would be too large.
-const MOST: usize = 10_000;
+pub(crate) const MOST_SHOWN: usize = 10_000;
 /// Pictures are made so small that neither side is longer.
 const SIDE: usize = 64;
 /// Neighbours of each image in each space.
 const NEIGHBOURS: usize = 10;
 /// Images of a t-SNE map, at most: its time grows with their square.
-const TSNE: usize = 2500;
+pub(crate) const TSNE_IMAGES: usize = 2500;
 
 /// Keeps small pictures of the test images, so that nothing opens the split again.
 pub(crate) fn save_pictures(lab: &Experiment, images: &Images, total: usize) -> Result<()> {
     let path = lab.folder.pictures();
-    if path.exists() || total > MOST || total == 0 {
+    if path.exists() || total > MOST_SHOWN || total == 0 {
         return Ok(());
     }
     let by = images.height.max(images.width).div_ceil(SIDE);
@@ -73,7 +73,7 @@ impl Experiment {
         };
         for arm in self.evaluated() {
             let predictions = self.headline_predictions(arm)?;
-            if predictions.len() > MOST {
+            if predictions.len() > MOST_SHOWN {
                 return Ok(None);
             }
             let answers = (0..predictions.len()).map(|image| answer(predictions.row(image)));
@@ -140,7 +140,7 @@ impl Experiment {
                 points: map.points,
                 explained: Some(map.explained),
             });
-            chosen = eval::scattered(features.len(), TSNE);
+            chosen = eval::scattered(features.len(), TSNE_IMAGES);
             tsne.push(EmbeddingMap {
                 arm: name,
                 points: eval::tsne2(&some(&features, &chosen)?, TsneConfig::default())?,

@@ -1,29 +1,51 @@
-//! What an arm's final evaluation measures on request: probes at the optimum of their loss, common corruptions, near-duplicates.
+//! What an arm's final evaluation measures on request: probes at the optimum of their loss, near-duplicates (and, in
+//! `corruption`, common corruptions).
 //!
-//! Part of the evaluation that opens the test split; whatever is chosen here is chosen on the validation split.
+//! Part of the evaluation that opens the test split; whatever is chosen here is chosen on the validation split. Each measurement is
+//! a file of its own in `<arm>/measured/`, written when it is found: an evaluation that is taken up again finds it there.
 
-use crate::evaluate::predict;
 use crate::experiment::Experiment;
 use crate::features::FeatureSet;
-use crate::model::{Encoder, Head};
-use crate::{Arm, Event, Result, StageId, files, plan};
-use cifar_data::{Images, corrupt, stream};
+use crate::model::Encoder;
+use crate::{Arm, Event, Result, StageId, files};
+use cifar_data::{Images, stream};
 use eval::{
-    ArmResult, CorruptionRecord, DuplicatesConfig, DuplicatesRecord, Features, LogisticConfig,
+    ArmResult, DuplicatesConfig, DuplicatesRecord, Features, FewShotRecord, LogisticConfig,
     Photographs, Predictions, ProbeRecord,
 };
 use rand_chacha::rand_core::RngCore;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+
+/// What was measured before under this name, or what `find` finds now, which is kept; none if a stop is asked for meanwhile.
+pub(crate) fn once<T: Serialize + DeserializeOwned>(
+    lab: &mut Experiment,
+    arm: Arm,
+    name: &str,
+    find: impl FnOnce(&mut Experiment) -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let folder = lab.folder.measured(arm);
+    let path = folder.join(format!("{name}.json"));
+    if path.exists() {
+        return files::read_json(&path).map(Some);
+    }
+    let found = find(lab)?;
+    if let Some(found) = &found {
+        fs_err::create_dir_all(&folder)?;
+        files::write_json(&path, found)?;
+    }
+    Ok(found)
+}
 
 /// A probe to be fitted to its optimum.
-struct Wanted {
+pub(crate) struct Wanted {
     name: String,
-    label_share: f64,
+    pub label_share: f64,
     label_noise: f64,
 }
 
-fn wanted(settings: &crate::Evaluate) -> Vec<Wanted> {
+pub(crate) fn wanted(settings: &crate::Evaluate) -> Vec<Wanted> {
     let one = |name: String, label_share, label_noise| Wanted {
         name,
         label_share,
@@ -67,6 +89,7 @@ pub(crate) fn probes(
     let (train, validation, test) = (train.to_eval()?, validation.to_eval()?, test.to_eval()?);
     let (classes, seed) = (lab.dataset().classes.len(), lab.recipe().seed);
     let all = wanted(&settings);
+    let config = LogisticConfig::default();
     for (
         done,
         Wanted {
@@ -82,31 +105,26 @@ pub(crate) fn probes(
             done,
             total: all.len(),
         });
-        if lab.stop_asked() {
+        let record = once(lab, stage.arm, &format!("probe-{name}"), |lab| {
+            if lab.stop_asked() {
+                return Ok(None);
+            }
+            let rows = (train.len() as f64 * label_share).ceil() as usize;
+            let some = train.balanced_subset(rows.max(classes));
+            let labelled = mislabelled(&some, *label_noise, classes, seed, "train");
+            let judges = mislabelled(&validation, *label_noise, classes, seed, "validation");
+            let lambdas = &settings.lbfgs_lambdas;
+            let probe = eval::validated_probe(&labelled, &judges, classes, lambdas, &config)?;
+            let path = lab.folder.probe_predictions(stage.arm, name);
+            if !path.exists() {
+                probe.probe.predict(&test)?.save(&path)?;
+            }
+            let answers = Predictions::load(&path)?;
+            Ok(Some(probe.record(&answers, *label_share, *label_noise)?))
+        })?;
+        let Some(record) = record else {
             return Ok(None);
-        }
-        let rows = (train.len() as f64 * label_share).ceil() as usize;
-        let labelled = mislabelled(
-            &train.balanced_subset(rows.max(classes)),
-            *label_noise,
-            classes,
-            seed,
-            "train",
-        );
-        let judges = mislabelled(&validation, *label_noise, classes, seed, "validation");
-        let config = LogisticConfig::default();
-        let probe = eval::validated_probe(
-            &labelled,
-            &judges,
-            classes,
-            &settings.lbfgs_lambdas,
-            &config,
-        )?;
-        let path = lab.folder.probe_predictions(stage.arm, name);
-        if !path.exists() {
-            probe.probe.predict(&test)?.save(&path)?;
-        }
-        let record = probe.record(&Predictions::load(&path)?, *label_share, *label_noise)?;
+        };
         if !record.converged {
             let message = format!(
                 "the probe {name} stopped at a gradient of {:.1e} after {} iterations, above the tolerance of {:.0e}",
@@ -120,6 +138,48 @@ pub(crate) fn probes(
         found.insert(name.clone(), record);
     }
     Ok(Some(found))
+}
+
+/// Draws of a few labelled images.
+pub(crate) const DRAWS: usize = 100;
+
+/// What a few labelled images of each class are worth in the features.
+pub(crate) fn few_shot(
+    lab: &mut Experiment,
+    stage: StageId,
+    train: &FeatureSet,
+    test: &FeatureSet,
+) -> Result<Vec<FewShotRecord>> {
+    let (classes, seed) = (lab.dataset().classes.len(), lab.recipe().seed);
+    let mut images = vec![0usize; classes];
+    train
+        .labels
+        .iter()
+        .for_each(|&label| images[label as usize] += 1);
+    let fewest = images.into_iter().min().unwrap_or(0);
+    let mut shots = lab.recipe().evaluate.shots.clone();
+    shots.retain(|&shots| shots <= fewest);
+    if shots.is_empty() {
+        return Ok(Vec::new());
+    }
+    let total = DRAWS * shots.len();
+    lab.tell(&Event::Progress {
+        stage,
+        what: "few labelled images",
+        done: 0,
+        total,
+    });
+    let (train, test) = (train.to_eval()?, test.to_eval()?);
+    let found = shots.into_iter().map(|shots| {
+        let random = |draw| {
+            let mut rng = stream(seed, "few-shot", &[shots as u64, draw]);
+            move || rng.next_u64()
+        };
+        Ok(eval::few_shot(
+            &train, &test, classes, shots, DRAWS, random,
+        )?)
+    });
+    found.collect()
 }
 
 /// The features with a share of their labels replaced, each by one of the other classes at random (symmetric noise).
@@ -145,93 +205,6 @@ fn mislabelled(
     noisy
 }
 
-/// Error of the headline head under the recipe's corruptions; none if a stop is asked for meanwhile.
-pub(crate) fn corruption(
-    lab: &mut Experiment,
-    stage: StageId,
-    encoder: &Encoder,
-    headline: &Predictions,
-) -> Result<Option<Option<CorruptionRecord>>> {
-    let settings = lab.recipe().evaluate.clone();
-    if settings.corruptions.is_empty() {
-        return Ok(Some(None));
-    }
-    let recipe = lab.recipe().clone();
-    let kind = plan::heads(&recipe, stage.arm)
-        .first()
-        .copied()
-        .unwrap_or(recipe.headline);
-    let head = lab.head(kind, 0.0, encoder.net.feature_dim())?;
-    let frozen = plan::frozen(&recipe, stage);
-    head.load(&lab.folder.frozen_head(stage.arm, frozen, kind))?;
-    let count = headline.len().min(settings.corruption_images);
-    let images = lab.dataset.test()?.subset(&(0..count).collect::<Vec<_>>());
-    let error = |predictions: &Predictions| {
-        let right = crate::results::correct(predictions).into_iter().take(count);
-        1.0 - right.filter(|&right| right).count() as f64 / count as f64
-    };
-    let total = settings.corruptions.len() * 5 * count;
-    let (mut done, mut errors) = (0, BTreeMap::new());
-    let mut families: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for &corruption in &settings.corruptions {
-        let mut by_severity = Vec::new();
-        for severity in 1..=5 {
-            let corrupted = corrupt(&images, corruption, severity, recipe.seed)?;
-            let Some(predictions) = answers(lab, stage, encoder, &head, corrupted, (done, total))?
-            else {
-                return Ok(None);
-            };
-            by_severity.push(error(&predictions));
-            done += count;
-        }
-        families
-            .entry(corruption.family().name())
-            .or_default()
-            .extend(&by_severity);
-        errors.insert(corruption.name().to_owned(), by_severity);
-    }
-    let mean = |errors: &[f64]| errors.iter().sum::<f64>() / errors.len() as f64;
-    let all: Vec<f64> = errors.values().flatten().copied().collect();
-    Ok(Some(Some(CorruptionRecord {
-        images: count as u64,
-        clean_error: error(headline),
-        mean_error: mean(&all),
-        families: families
-            .iter()
-            .map(|(name, errors)| ((*name).to_owned(), mean(errors)))
-            .collect(),
-        corruptions: errors,
-    })))
-}
-
-/// Logits of a head on images that are held nowhere.
-fn answers(
-    lab: &mut Experiment,
-    stage: StageId,
-    encoder: &Encoder,
-    head: &Head,
-    images: Images,
-    (before, total): (usize, usize),
-) -> Result<Option<Predictions>> {
-    let splits = lab.splits()?;
-    let indices = Arc::new((0..images.len()).collect());
-    let batch = lab.recipe().evaluate.batch_size;
-    let loader = splits.plain_loader(&Arc::new(images), &indices, batch)?;
-    let device = lab.device().clone();
-    let features = FeatureSet::compute(&loader, encoder, &device, |done| {
-        lab.tell(&Event::Progress {
-            stage,
-            what: "corrupted test images",
-            done: before + done,
-            total,
-        });
-        !lab.stop_asked()
-    })?;
-    features
-        .map(|features| predict(head, &features))
-        .transpose()
-}
-
 /// Test images that repeat a training image, and the headline head's score without them; none if the recipe does not ask.
 pub(crate) fn duplicates(
     lab: &mut Experiment,
@@ -243,6 +216,18 @@ pub(crate) fn duplicates(
     if !lab.recipe().evaluate.duplicates {
         return Ok(None);
     }
+    once(lab, stage.arm, "duplicates", |lab| {
+        find_duplicates(lab, stage, train, test, headline).map(Some)
+    })
+}
+
+fn find_duplicates(
+    lab: &mut Experiment,
+    stage: StageId,
+    train: &FeatureSet,
+    test: &FeatureSet,
+    headline: &Predictions,
+) -> Result<DuplicatesRecord> {
     let total = headline.len();
     lab.tell(&Event::Progress {
         stage,
@@ -284,14 +269,10 @@ pub(crate) fn duplicates(
     for pair in &mut pairs {
         pair.train = splits.train[pair.train as usize] as u64;
     }
-    pairs.sort_by(|a, b| {
-        b.correlation
-            .total_cmp(&a.correlation)
-            .then(a.test.cmp(&b.test))
-    });
+    pairs.sort_by(|a, b| b.detail.total_cmp(&a.detail).then(a.test.cmp(&b.test)));
     pairs.truncate(100);
     let repeated = either.iter().filter(|flag| **flag).count();
-    Ok(Some(DuplicatesRecord {
+    Ok(DuplicatesRecord {
         by_pixels: found.by_pixels.len() as u64,
         by_features: found.by_features.len() as u64,
         images: (total - repeated) as u64,
@@ -299,7 +280,7 @@ pub(crate) fn duplicates(
         top1: top1(&either, false),
         top1_duplicates: (repeated > 0).then(|| top1(&either, true)),
         pairs,
-    }))
+    })
 }
 
 fn photographs(images: &Images) -> Photographs<'_> {

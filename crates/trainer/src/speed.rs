@@ -5,6 +5,7 @@ use crate::environment::RunRecord;
 use crate::feed::{Batch, FeatureFeed, Feed, ImageFeed};
 use crate::model::{Contrastive, Encoder, Head, Supervised};
 use crate::recipe::{CheckedRecipe, Recipe, ScheduleConfig};
+use crate::requested::{Counts, Requested};
 use crate::splits::Splits;
 use crate::step::{Forward, Place, Stepper};
 use crate::{Arm, Error, Result, StageId, StageKind, Training, plan, training_thread};
@@ -24,8 +25,15 @@ const PLANNED: f64 = 0.92;
 pub struct Estimate {
     /// Seconds by stage, in running order; 0 for stages that are done.
     pub stages: Vec<(StageId, f64)>,
-    /// Their sum.
-    pub total_seconds: f64,
+    /// Seconds of the report at the end: maps and neighbours of the test images.
+    pub report_seconds: f64,
+}
+
+impl Estimate {
+    /// Seconds of everything.
+    pub fn total_seconds(&self) -> f64 {
+        self.stages.iter().map(|(_, seconds)| seconds).sum::<f64>() + self.report_seconds
+    }
 }
 
 /// Images per second by kind of work; rows (images times views) for training.
@@ -38,6 +46,8 @@ pub(crate) struct Speeds {
     head: f64,
     /// Length of a feature vector.
     dim: usize,
+    /// Measurements on request, and the report.
+    requested: Requested,
 }
 
 impl Speeds {
@@ -70,6 +80,7 @@ impl Speeds {
                 probe: 0.0,
                 head: 0.0,
                 dim: 0,
+                requested: Requested::default(),
             };
             if needs(&[StageKind::Supervised, StageKind::Finetune]) {
                 let encoder = encoder()?;
@@ -116,6 +127,7 @@ impl Speeds {
             speeds.features = time_features(recipe, splits, &encoder, device)?;
             let dim = encoder.net.feature_dim();
             speeds.dim = dim;
+            speeds.requested = Requested::measure(recipe, splits, classes, dim)?;
             for (kind, speed) in [
                 (StageKind::Probe, &mut speeds.probe),
                 (StageKind::Head, &mut speeds.head),
@@ -273,6 +285,11 @@ fn time_features(
 pub(crate) fn estimate(recipe: &Recipe, speeds: &Speeds, record: &RunRecord) -> Estimate {
     let train = record.train_images as f64;
     let validation = record.validation_images as f64;
+    let images = Counts {
+        train: record.train_images,
+        test: record.test_images,
+        classes: record.dataset.classes.len(),
+    };
     let mut tables = Vec::new();
     let mut stages = Vec::new();
     for stage in plan::stages(recipe) {
@@ -315,19 +332,17 @@ pub(crate) fn estimate(recipe: &Recipe, speeds: &Speeds, record: &RunRecord) -> 
                 pixels + epochs * rows / speed
             }
             StageKind::Evaluate => {
-                let neighbours = train.min(recipe.evaluate.knn_bank as f64);
-                let test = record.test_images as f64;
-                // Products of feature rows, at a rate that any CPU of today reaches.
+                let requested = &speeds.requested;
                 table()
-                    + test / speeds.features
-                    + test * (neighbours + test) * speeds.dim as f64 / 2e10
+                    + record.test_images as f64 / speeds.features
+                    + requested.evaluation(recipe, stage.arm, images, speeds.dim, speeds.features)
             }
         };
         stages.push((stage, seconds));
     }
     Estimate {
-        total_seconds: stages.iter().map(|(_, s)| s).sum(),
         stages,
+        report_seconds: speeds.requested.report(recipe, images, speeds.dim),
     }
 }
 
@@ -341,7 +356,7 @@ pub(crate) fn fit(
 ) -> Result<CheckedRecipe> {
     let budget = minutes * 60.0 * PLANNED;
     let fits =
-        |factor: f64| estimate(&scaled(recipe, factor), speeds, record).total_seconds <= budget;
+        |factor: f64| estimate(&scaled(recipe, factor), speeds, record).total_seconds() <= budget;
     if fits(1.0) {
         return recipe.clone().into_inner().check();
     }

@@ -17,6 +17,13 @@ fn summary(world: &World, run: &str) -> serde_json::Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
+/// A report less the lines that hold the time of its writing.
+fn without_date(html: &[u8]) -> Vec<String> {
+    let text = String::from_utf8(html.to_vec()).expect("UTF-8");
+    let lines = text.lines().filter(|line| !line.contains("Finished"));
+    lines.map(str::to_owned).collect()
+}
+
 #[test]
 fn seeds_are_brought_together_and_more_can_be_added() {
     let world = World::new();
@@ -68,6 +75,56 @@ fn seeds_are_brought_together_and_more_can_be_added() {
         "{report}"
     );
     assert_eq!(world.results("runs/both")["seeds"], found);
+
+    // The report is written again from the folders alone, with a page of its pictures and a README that shows some of them.
+    let before = fs::read(world.path("runs/both/report.html")).expect("a report");
+    fs::remove_file(world.path("runs/both/report.html")).expect("it was there");
+    fs::write(
+        world.path("README.md"),
+        "Before\n<!-- results -->\n<!-- /results -->\nAfter\n",
+    )
+    .expect("a README");
+    let again = world.run(&[
+        "report",
+        "--run-dir=runs/both",
+        "--readme=README.md",
+        "--pictures=docs/pictures",
+    ]);
+    again.ok();
+    assert_narrow(&again.stdout);
+    let after = fs::read(world.path("runs/both/report.html")).expect("a report");
+    assert_eq!(without_date(&after), without_date(&before));
+    assert_eq!(summary(&world, "runs/both"), found);
+    let readme = fs::read_to_string(world.path("README.md")).expect("the README");
+    assert!(readme.starts_with("Before\n") && readme.ends_with("After\n"));
+    for part in [
+        "2 seeds give no verdict",
+        "](docs/pictures/map-t-sne-baseline.svg)",
+        "](docs/pictures/map-t-sne-contrastive.svg)",
+        "](docs/pictures/README.md)",
+    ] {
+        assert!(readme.contains(part), "{part}: {readme}");
+    }
+    let page = fs::read_to_string(world.path("docs/pictures/README.md")).expect("the page");
+    assert!(page.contains("Over 2 seeds"), "{page}");
+    for link in page
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+    {
+        assert!(world.path("docs/pictures").join(link).is_file(), "{link}");
+    }
+    world
+        .run(&["report", "--run-dir=runs/both", "--readme=nowhere.md"])
+        .refused(&["nowhere.md"]);
+    // The seed that was begun last is the one to watch.
+    let watch = world.run(&["watch", "runs/both"]);
+    watch.ok();
+    assert!(
+        watch.stderr.contains(&format!("seed-{}", seeds[1])),
+        "{}",
+        watch.stderr
+    );
 
     // Again without --resume is refused; one seed first and the second later gives the same bytes.
     world

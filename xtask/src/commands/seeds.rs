@@ -18,7 +18,7 @@ use eval::{ReportInput, SeedRun, SeedsSummary};
 use rand_chacha::rand_core::RngCore;
 
 use crate::{
-    cli::StageArgs,
+    cli::{Common, StageArgs},
     exit::bad_input,
     plan::{self, Existing},
     session::{self, Session},
@@ -63,7 +63,7 @@ pub fn run(args: &StageArgs, count: u32) -> Result<()> {
 }
 
 /// The name of a seed's run folder.
-fn folder(seed: u64) -> String {
+pub fn folder(seed: u64) -> String {
     format!("seed-{seed}")
 }
 
@@ -98,14 +98,71 @@ fn one(
     for stage in session.stages() {
         session.run(stage)?;
     }
-    let results = session.report()?;
-    let right = session.right()?;
-    let input = session.report_input()?;
-    Ok((SeedRun { results, right }, input))
+    let input = session.report()?;
+    let run = SeedRun {
+        results: input.results.clone(),
+        right: session.right()?,
+    };
+    Ok((run, input))
+}
+
+/// Writes the report of several seeds again from their folders; none where `--run-dir` holds no such folders.
+pub fn again(common: &Common) -> Result<Option<ReportInput>> {
+    let Some(root) = &common.run_dir else {
+        return Ok(None);
+    };
+    let seeds = seeds_in(root);
+    let Some(&first) = seeds
+        .first()
+        .filter(|_| !root.join("config.toml").is_file())
+    else {
+        return Ok(None);
+    };
+    let (mut runs, mut report) = (Vec::new(), None);
+    for seed in seeds {
+        let args = StageArgs {
+            common: Common {
+                run_dir: Some(root.join(folder(seed))),
+                ..common.clone()
+            },
+            resume: false,
+        };
+        let session = Session::open("report", &args, Existing::Needed)?;
+        let results = match seed == first {
+            true => report.insert(session.report_input()?).results.clone(),
+            false => session.results_alone()?,
+        };
+        runs.push(SeedRun {
+            results,
+            right: session.right()?,
+        });
+    }
+    report
+        .map(|input| together(root, first, &runs, input))
+        .transpose()
+}
+
+/// The seeds whose folders lie in `root`, in ascending order.
+pub fn seeds_in(root: &Path) -> Vec<u64> {
+    let entries = fs_err::read_dir(root).into_iter().flatten().flatten();
+    let mut seeds: Vec<u64> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let seed = name.to_str()?.strip_prefix("seed-")?.parse().ok()?;
+            (folder(seed) == name.to_str()?).then_some(seed)
+        })
+        .collect();
+    seeds.sort_unstable();
+    seeds
 }
 
 /// Writes what the seeds say together, and shows it.
-fn together(root: &Path, first: u64, runs: &[SeedRun], mut input: ReportInput) -> Result<()> {
+fn together(
+    root: &Path,
+    first: u64,
+    runs: &[SeedRun],
+    mut input: ReportInput,
+) -> Result<ReportInput> {
     let draws = |resample| {
         let mut rng = stream(first, "bootstrap: seeds and test images", &[resample]);
         move || rng.next_u64()
@@ -119,7 +176,7 @@ fn together(root: &Path, first: u64, runs: &[SeedRun], mut input: ReportInput) -
     let paths = eval::write_report(root, &input)?;
     out(format!("seeds    {}", path.display()))?;
     out(format!("report   {}", paths.html.display()))?;
-    Ok(())
+    Ok(input)
 }
 
 /// The command that goes on where this one stopped.

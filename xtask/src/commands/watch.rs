@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{Read, Seek, SeekFrom},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,6 +17,7 @@ use trainer::Overview;
 
 use crate::{
     cli::WatchArgs,
+    commands::seeds,
     exit::from_trainer,
     keys::Keys,
     progress::Screen,
@@ -31,8 +32,15 @@ const QUIET: Duration = Duration::from_secs(3);
 
 /// Follows the run until it ends, or the user leaves.
 pub fn run(args: &WatchArgs) -> Result<()> {
-    let run = Overview::open(&args.run_dir).map_err(from_trainer)?;
     let screen = Screen::stderr();
+    let run_dir = match newest_seed(&args.run_dir) {
+        Some(seed) => {
+            screen.note(format!("watching {}", seed.display()));
+            seed
+        }
+        None => args.run_dir.clone(),
+    };
+    let run = Overview::open(&run_dir).map_err(from_trainer)?;
     screen.expect(run.stages(), BTreeMap::new());
     let mut tail = Tail::new(&run.metrics());
     for line in tail.lines()? {
@@ -40,28 +48,37 @@ pub fn run(args: &WatchArgs) -> Result<()> {
             screen.catch_up(&event);
         }
     }
-    let ended = follow(&run, &screen, &mut tail);
+    let results = run_dir.join("results.json");
+    let ended = follow(&run, &screen, &mut tail, &results);
     screen.clear();
     match ended? {
         End::Left => {}
         End::Stopped => screen.note(format!(
             "nobody works on this run; go on with: {} run-all --resume --run-dir {}",
             program(),
-            quoted(&args.run_dir.to_string_lossy())
+            quoted(&run_dir.to_string_lossy())
         )),
-        End::Finished => {
-            let results = args.run_dir.join("results.json");
-            match Results::load(&results) {
-                Ok(results) => out(eval::summary_table(&results).trim_end())?,
-                Err(_) => screen.note(format!(
-                    "every stage is done; the table: {} report --run-dir {}",
-                    program(),
-                    quoted(&args.run_dir.to_string_lossy())
-                )),
-            }
-        }
+        End::Finished => match Results::load(&results) {
+            Ok(results) => out(eval::summary_table(&results).trim_end())?,
+            Err(_) => screen.note(format!(
+                "every stage is done; the table: {} report --run-dir {}",
+                program(),
+                quoted(&run_dir.to_string_lossy())
+            )),
+        },
     }
     Ok(())
+}
+
+/// Of runs of several seeds the one that was begun last; none where the folder is a run itself.
+fn newest_seed(root: &Path) -> Option<PathBuf> {
+    if root.join("config.toml").is_file() {
+        return None;
+    }
+    let begun = seeds::seeds_in(root).into_iter().rev();
+    begun
+        .map(|seed| root.join(seeds::folder(seed)))
+        .find(|run| run.join("config.toml").is_file())
 }
 
 /// How watching ends.
@@ -74,7 +91,7 @@ enum End {
     Left,
 }
 
-fn follow(run: &Overview, screen: &Screen, tail: &mut Tail) -> Result<End> {
+fn follow(run: &Overview, screen: &Screen, tail: &mut Tail, results: &Path) -> Result<End> {
     let keys = Keys::listen();
     let asked = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
@@ -82,6 +99,7 @@ fn follow(run: &Overview, screen: &Screen, tail: &mut Tail) -> Result<End> {
         let _ = signal_hook::flag::register(signal, Arc::clone(&asked));
     }
     let mut last_line = Instant::now();
+    let mut told = false;
     loop {
         // Looked at first: what was written before it was done is read below.
         let finished = run.is_finished();
@@ -92,9 +110,15 @@ fn follow(run: &Overview, screen: &Screen, tail: &mut Tail) -> Result<End> {
             }
         }
         if finished {
-            return Ok(End::Finished);
+            // The report comes after the last stage, and takes a while.
+            if results.is_file() || !run.is_at_work().map_err(from_trainer)? {
+                return Ok(End::Finished);
+            }
+            if !std::mem::replace(&mut told, true) {
+                screen.note("every stage is done; the report is being written");
+            }
         }
-        if last_line.elapsed() >= QUIET && !run.is_at_work().map_err(from_trainer)? {
+        if !finished && last_line.elapsed() >= QUIET && !run.is_at_work().map_err(from_trainer)? {
             return Ok(End::Stopped);
         }
         if keys.leave_within(EVERY) || asked.load(Ordering::Relaxed) {
@@ -105,7 +129,7 @@ fn follow(run: &Overview, screen: &Screen, tail: &mut Tail) -> Result<End> {
 
 /// Whole lines of a file that grows.
 struct Tail {
-    path: std::path::PathBuf,
+    path: PathBuf,
     offset: u64,
     rest: Vec<u8>,
 }

@@ -81,7 +81,7 @@ impl Course {
             && collapse > floor
         {
             let way = 100.0 * (collapse - step.loss) / (collapse - floor);
-            let way = way.clamp(-999.0, 100.0);
+            let way = way.clamp(-999.0, 100.0).round() + 0.0; // no minus before a zero
             parts.push(format!("{way:.0}% to floor"));
         }
         if let Some((top1, rank)) = self.looked(step.stage) {
@@ -133,6 +133,11 @@ impl Course {
                 seconds,
                 ..
             } => {
+                // Epochs of a head take milliseconds: a hundred lines would push everything else away.
+                let told = (epoch + 1) % epochs.div_ceil(5).max(1) == 0 || epoch + 1 == *epochs;
+                if *seconds < 1.0 && !told {
+                    return Vec::new();
+                }
                 let share = |name: &str, value: &Option<f64>| {
                     value.map_or_else(String::new, |v| format!(" {name} {:.1}%", 100.0 * v))
                 };
@@ -342,6 +347,28 @@ mod tests {
             course().lines(&event),
             ["  baseline/supervised epoch 1/4: loss 1.710 train 41.2% val 43.0% in 3m12s"]
         );
+    }
+
+    #[test]
+    fn of_many_quick_epochs_a_few_are_told() {
+        let told = |epochs: usize, seconds: f64| {
+            let lines = (0..epochs).map(|epoch| {
+                course().lines(&Event::EpochEnd {
+                    stage: StageId::new(Arm::Contrastive, StageKind::Probe),
+                    epoch,
+                    epochs,
+                    global_step: 1,
+                    loss: 1.0,
+                    accuracy: None,
+                    validation_accuracy: None,
+                    validation_loss: None,
+                    seconds,
+                })
+            });
+            lines.flatten().count()
+        };
+        assert_eq!((told(100, 0.02), told(4, 0.02), told(7, 0.02)), (5, 4, 4));
+        assert_eq!(told(100, 1.5), 100);
     }
 
     #[test]

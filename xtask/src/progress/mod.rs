@@ -84,7 +84,7 @@ impl Screen {
 
     /// A line that stays.
     pub fn note(&self, text: impl AsRef<str>) {
-        above_bars(|| text::note(text));
+        put(text.as_ref());
     }
 
     /// Takes the bar away; what was noted stays.
@@ -156,7 +156,7 @@ impl Screen {
                     state.clear();
                 }
                 for line in state.course.lines(other) {
-                    above_bars(|| text::note(line));
+                    put(&line);
                 }
             }
         }
@@ -171,7 +171,7 @@ impl Screen {
         }
         if matches!(event, Event::StageFinished { .. }) {
             for line in state.course.lines(event) {
-                above_bars(|| text::note(line));
+                put(&line);
             }
         }
     }
@@ -202,8 +202,22 @@ impl Screen {
 
     fn line(&self, state: &mut State, line: String) {
         state.clear();
-        above_bars(|| text::note(text::cut(&line, WIDTH)));
+        put(&text::cut(&line, WIDTH));
     }
+}
+
+/// Columns of the terminal; as many as one likes where there is none.
+pub fn columns() -> usize {
+    terminal().map_or(usize::MAX, |(columns, _)| columns)
+}
+
+/// A line that stays, broken between words where the terminal is narrower than it.
+fn put(lines: &str) {
+    above_bars(|| {
+        for line in lines.lines().flat_map(|line| text::fold(line, columns())) {
+            text::note(line);
+        }
+    });
 }
 
 impl State {
@@ -261,7 +275,8 @@ impl State {
         if self.bar.as_ref().is_none_or(|(current, _)| current != key) || !self.dashboard.is_empty()
         {
             self.clear();
-            let bar = BARS.add(ProgressBar::new(total).with_style(style()));
+            let narrow = terminal().is_some_and(|(columns, _)| columns <= MIN_WIDTH);
+            let bar = BARS.add(ProgressBar::new(total).with_style(style(narrow)));
             self.bar = Some((key.to_owned(), bar));
         }
         if let Some((_, bar)) = &self.bar {
@@ -273,8 +288,13 @@ impl State {
     }
 }
 
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix} {wide_bar} {msg}")
+/// A bar between what is going on and how it goes; in a narrow terminal two lines without one.
+fn style(narrow: bool) -> ProgressStyle {
+    let template = match narrow {
+        true => "{prefix}\n{msg}",
+        false => "{prefix} {wide_bar} {msg}",
+    };
+    ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
 }

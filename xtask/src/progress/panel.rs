@@ -140,7 +140,9 @@ impl Panel {
         {
             // From the value where all embeddings coincide (0) to the least possible one (1).
             let way = 100.0 * (collapse - step.loss) / (collapse - floor);
-            parts.push(format!("from collapse {:.0} %", way.clamp(-999.0, 100.0)));
+            // No minus before a zero.
+            let way = way.clamp(-999.0, 100.0).round() + 0.0;
+            parts.push(format!("from collapse {way:.0} %"));
         }
         let [rank, uniformity, alignment] = self.look;
         for (name, value, digits) in [
@@ -239,6 +241,14 @@ mod tests {
             }
         }
         assert!(text(80).len() + 4 <= MIN_HEIGHT);
+    }
+
+    #[test]
+    fn collapse_is_zero_percent_away_from_collapse() {
+        let mut panel = Panel::default();
+        panel.take(&Event::Step(step(1, 5.001)));
+        let lines = panel.lines("x", Duration::ZERO, 80).concat();
+        assert!(lines.contains("from collapse 0 %"), "{lines}");
     }
 
     #[test]

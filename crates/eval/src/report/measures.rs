@@ -16,6 +16,7 @@ pub(crate) fn tables(results: &Results) -> Vec<Table> {
     all.extend(
         [
             probes(results),
+            few_shot(results),
             corruption(results),
             duplicates(results),
             planned(results),
@@ -64,12 +65,13 @@ fn spread(spread: &Spread, show: fn(f64) -> String) -> String {
     }
 }
 
-const MEASURES: [(&str, &str); 7] = [
+const MEASURES: [(&str, &str); 8] = [
     ("top1", "Test top\u{2011}1"),
     ("top1_without_duplicates", "Without near-duplicates"),
     ("knn_top1", "kNN top\u{2011}1"),
     ("lbfgs_top1", "Probe at its optimum"),
     ("lbfgs_1pct_top1", "1 % of the labels"),
+    ("few_shot_5_top1", "5 images of each class"),
     ("corruption_error", "Error under corruption"),
     ("ece", "ECE"),
 ];
@@ -185,6 +187,39 @@ fn probes(results: &Results) -> Option<Table> {
     (!table.rows.is_empty()).then_some(table)
 }
 
+fn few_shot(results: &Results) -> Option<Table> {
+    let arms = results.arms_in_order();
+    let (_, first) = arms.iter().find(|(_, arm)| !arm.few_shot.is_empty())?;
+    let caption = format!(
+        "Few-shot: top-1 on the test split from that many labelled training images of each class, by the nearest class mean in the \
+         features; mean ± sample standard deviation over {} draws.",
+        count(first.few_shot[0].draws)
+    );
+    let shots: Vec<String> = (first.few_shot.iter())
+        .map(|found| match found.shots {
+            1 => "1 image".to_owned(),
+            shots => format!("{} images", count(shots)),
+        })
+        .collect();
+    let head: Vec<&str> = ["Arm"]
+        .into_iter()
+        .chain(shots.iter().map(String::as_str))
+        .collect();
+    let mut table = Table::new(caption, &head, 1);
+    for (name, arm) in &arms {
+        if arm.few_shot.is_empty() {
+            continue;
+        }
+        let mut cells = vec![arm_title(name)];
+        cells.extend(arm.few_shot.iter().map(|found| match found.deviation {
+            Some(deviation) => format!("{} ± {:.2}", percent(found.top1), 100.0 * deviation),
+            None => percent(found.top1),
+        }));
+        table.push(cells, false);
+    }
+    Some(table)
+}
+
 fn corruption(results: &Results) -> Option<Table> {
     let arms = results.arms_in_order();
     let (_, first) = arms
@@ -215,7 +250,7 @@ fn corruption(results: &Results) -> Option<Table> {
 }
 
 fn duplicates(results: &Results) -> Option<Table> {
-    let caption = "Test images that repeat a training image (correlation at full size, mirrored and moved by up to two pixels), found \
+    let caption = "Test images that repeat a training image (alike as a whole and in detail, mirrored or moved by up to two pixels), found \
                    on pixels and through an arm's features, and top-1 without them."
         .to_owned();
     let head = [

@@ -41,44 +41,44 @@ struct Text<'a> {
 
 /// The whole story; a section without data is empty.
 pub(crate) struct Page {
-    data: String,
-    synthetic: bool,
-    recipe_name: Option<String>,
-    seed: u64,
-    lead: String,
-    caveats: Vec<String>,
-    arms: Vec<(String, &'static str, usize)>,
-    arms_table: Table,
-    heads_table: Option<Table>,
-    embeddings_table: Option<Table>,
-    budget_table: Table,
-    classes_table: Option<Table>,
-    errors_table: Option<Table>,
-    measures: Vec<Table>,
-    accuracy: Vec<Figure>,
-    curves: Vec<Figure>,
-    maps: Vec<Figure>,
-    map_methods: String,
-    similarities: Vec<Figure>,
-    legend: Vec<(String, usize)>,
-    class_differences: Vec<Figure>,
-    confusions: Vec<Figure>,
-    confused: Vec<Figure>,
-    hardest: Vec<Figure>,
-    retrieval: Vec<Figure>,
-    reliability: Vec<Figure>,
-    photos: Vec<Photo>,
-    contact_sheet: Option<Figure>,
-    command: String,
-    recipe: String,
-    dataset: Vec<(String, String)>,
-    environment: Vec<(String, String)>,
-    payload: String,
-    sprite: Option<Sprite>,
+    pub(super) data: String,
+    pub(super) synthetic: bool,
+    pub(super) recipe_name: Option<String>,
+    pub(super) seed: u64,
+    pub(super) lead: String,
+    pub(super) caveats: Vec<String>,
+    pub(super) arms: Vec<(String, &'static str, usize)>,
+    pub(super) arms_table: Table,
+    pub(super) heads_table: Option<Table>,
+    pub(super) embeddings_table: Option<Table>,
+    pub(super) budget_table: Table,
+    pub(super) classes_table: Option<Table>,
+    pub(super) errors_table: Option<Table>,
+    pub(super) measures: Vec<Table>,
+    pub(super) accuracy: Vec<Figure>,
+    pub(super) curves: Vec<Figure>,
+    pub(super) maps: Vec<Figure>,
+    pub(super) map_methods: String,
+    pub(super) similarities: Vec<Figure>,
+    pub(super) legend: Vec<(String, usize)>,
+    pub(super) class_differences: Vec<Figure>,
+    pub(super) confusions: Vec<Figure>,
+    pub(super) confused: Vec<Figure>,
+    pub(super) hardest: Vec<Figure>,
+    pub(super) retrieval: Vec<Figure>,
+    pub(super) reliability: Vec<Figure>,
+    pub(super) photos: Vec<Photo>,
+    pub(super) contact_sheet: Option<Figure>,
+    pub(super) command: String,
+    pub(super) recipe: String,
+    pub(super) dataset: Vec<(String, String)>,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) payload: String,
+    pub(super) sprite: Option<Sprite>,
 }
 
 /// A photograph with the answers of the arms.
-struct Photo {
+pub(super) struct Photo {
     address: String,
     small: bool,
     index: u64,
@@ -386,7 +386,7 @@ fn highlight_style(classes: usize) -> String {
         .collect()
 }
 
-fn failed(error: askama::Error) -> Error {
+pub(super) fn failed(error: askama::Error) -> Error {
     Error::Invalid(format!(
         "the report's template could not be filled: {error}"
     ))

@@ -62,6 +62,12 @@ pub(crate) fn figure_style() -> String {
     )
 }
 
+/// The style of a figure on white.
+#[cfg(feature = "png")]
+pub(crate) fn light_style() -> String {
+    format!("{SHAPES}{}", Theme::LIGHT.style())
+}
+
 /// The style of figures in a page: colours are variables, so that the reader may choose the ground (`data-theme` at the
 /// root), whatever the system prefers. Print is on white.
 pub(crate) fn page_style() -> String {

@@ -13,6 +13,16 @@ pub(crate) fn data_address(photo: &SamplePhoto) -> Result<String> {
 
 /// RGB bytes as `data:image/png;base64,…`.
 pub(crate) fn png_address(rgb: &[u8], width: usize, height: usize) -> Result<String> {
+    let png = png_bytes(rgb, (width, height), CompressionType::Best)?;
+    Ok(format!("data:image/png;base64,{}", base64(&png)))
+}
+
+/// RGB bytes as a PNG file.
+pub(crate) fn png_bytes(
+    rgb: &[u8],
+    (width, height): (usize, usize),
+    compression: CompressionType,
+) -> Result<Vec<u8>> {
     let failed = |error: &dyn std::fmt::Display| {
         Error::Invalid(format!(
             "a picture of {width}×{height} pixels cannot be written as PNG: {error}"
@@ -21,10 +31,10 @@ pub(crate) fn png_address(rgb: &[u8], width: usize, height: usize) -> Result<Str
     let across = u32::try_from(width).map_err(|error| failed(&error))?;
     let down = u32::try_from(height).map_err(|error| failed(&error))?;
     let mut png = Vec::new();
-    PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive)
+    PngEncoder::new_with_quality(&mut png, compression, FilterType::Adaptive)
         .write_image(rgb, across, down, ExtendedColorType::Rgb8)
         .map_err(|error| failed(&error))?;
-    Ok(format!("data:image/png;base64,{}", base64(&png)))
+    Ok(png)
 }
 
 /// Base 64 (RFC 4648, section 4).

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 
 use super::palette::figure_style;
+#[cfg(feature = "png")]
+use super::palette::light_style;
 
 /// Where a text's position lies.
 #[derive(Clone, Copy, Debug)]
@@ -165,8 +167,23 @@ impl Figure {
         )
     }
 
-    /// The figure as a file of its own: heading, drawing, the data set's label.
+    /// Does it show photographs or other pictures of pixels?
+    pub(crate) fn holds_pictures(&self) -> bool {
+        self.canvas.body.contains("<image ")
+    }
+
+    /// The figure as a file of its own: heading, drawing, the data set's label; light or dark, as the reader prefers.
     pub(crate) fn standalone(&self) -> String {
+        self.file(&figure_style())
+    }
+
+    /// The same, light whatever is preferred.
+    #[cfg(feature = "png")]
+    pub(crate) fn on_white(&self) -> String {
+        self.file(&light_style())
+    }
+
+    fn file(&self, style: &str) -> String {
         let Canvas {
             width,
             height,
@@ -183,7 +200,6 @@ impl Figure {
             title = escape(&self.title),
             about = escape(&self.described()),
             data = escape(&self.data),
-            style = figure_style(),
             left = side + 4.0,
             bottom = number(height + head + foot - 9.0),
         )

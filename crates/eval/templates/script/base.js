@@ -103,6 +103,13 @@ function sharpCanvas(attributes, heightOf, draw) {
   return { canvas, redraw, size: () => size };
 }
 
+/** Calls `work` once the page is there and the browser has time: what is read first comes first. */
+function later(work) {
+  const idle = () => window.requestIdleCallback ? requestIdleCallback(work, { timeout: 500 }) : setTimeout(work, 0);
+  if (document.readyState === "complete") idle();
+  else addEventListener("load", idle, { once: true });
+}
+
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const className = label => data.classes[label] ?? "class " + label;

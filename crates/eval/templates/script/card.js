@@ -3,7 +3,7 @@
 // The photographs are decoded when the page is there: a page opens faster without them.
 const photographs = document.getElementById("sprite");
 const sprite = photographs ? new Image() : null;
-if (sprite) addEventListener("load", () => setTimeout(() => { sprite.src = photographs.textContent; }, 0), { once: true });
+if (sprite) later(() => { sprite.src = photographs.textContent; });
 
 /** A photograph cut out of the sprite. */
 function photograph(tile, image, side, label) {
@@ -64,4 +64,4 @@ function photographCard(gallery) {
 }
 
 const mapPlace = document.getElementById("map-lab");
-if (data && mapPlace && data.maps.length > 0) mapLab(mapPlace);
+if (data && mapPlace && data.maps.length > 0) later(() => mapLab(mapPlace));

@@ -269,4 +269,4 @@ function curveLab(place) {
 }
 
 const curvePlace = document.getElementById("curve-lab");
-if (data && curvePlace && data.curves.length > 0) curveLab(curvePlace);
+if (data && curvePlace && data.curves.length > 0) later(() => curveLab(curvePlace));

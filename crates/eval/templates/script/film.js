@@ -92,4 +92,4 @@ function filmLab(place) {
 }
 
 const filmPlace = document.getElementById("film-lab");
-if (data && filmPlace && data.films.length > 0) filmLab(filmPlace);
+if (data && filmPlace && data.films.length > 0) later(() => filmLab(filmPlace));

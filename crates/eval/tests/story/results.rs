@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::invented;
-use eval::{ArmResult, EmbeddingMetrics, Error, Method, Results, SCHEMA, TrainRecord};
+use eval::{
+    ArmResult, CorruptionRecord, DuplicatesRecord, EmbeddingMetrics, Error, Method, ProbeRecord,
+    Results, SCHEMA, TrainRecord,
+};
 use serde_json::Value;
 
 #[test]
@@ -104,6 +107,51 @@ fn numbers_that_are_none_survive_as_nan() {
     assert!(test.classification.nll.is_nan() && test.classification.per_class[3].is_nan());
     assert!(test.embedding.alignment.is_some_and(f64::is_nan));
     assert_eq!(test.embedding.uniformity, None);
+    assert_eq!(read.to_json().unwrap(), results.to_json().unwrap());
+}
+
+#[test]
+fn measurements_on_request_survive_whatever_they_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("results.json");
+    let mut results = invented::results(1);
+    let arm = results.arms.get_mut("baseline").unwrap();
+    arm.corruption = Some(CorruptionRecord {
+        images: 3,
+        clean_error: f64::NAN,
+        mean_error: 2.0 / 3.0,
+        families: BTreeMap::from([
+            ("noise".to_owned(), f64::NAN),
+            ("blur".to_owned(), 1.0 / 3.0),
+        ]),
+        corruptions: BTreeMap::from([
+            ("fog".to_owned(), vec![0.1 + 0.2, f64::INFINITY, 1.0]),
+            ("snow".to_owned(), Vec::new()),
+        ]),
+    });
+    arm.duplicates = Some(DuplicatesRecord {
+        top1: f64::NAN,
+        top1_duplicates: Some(f64::NAN),
+        ..DuplicatesRecord::default()
+    });
+    arm.probes.insert(
+        "lbfgs".to_owned(),
+        ProbeRecord {
+            gradient: f64::NAN,
+            ..ProbeRecord::default()
+        },
+    );
+    results.save(&path).unwrap();
+    let read = Results::load(&path).unwrap();
+    let found = read.arms["baseline"].corruption.as_ref().unwrap();
+    assert!(found.clean_error.is_nan() && found.families["noise"].is_nan());
+    assert_eq!(found.families["blur"], 0.333333333333333);
+    let fog = &found.corruptions["fog"];
+    assert!(fog[0] == 0.3 && fog[1].is_nan() && fog[2] == 1.0);
+    assert!(found.corruptions["snow"].is_empty());
+    let duplicates = read.arms["baseline"].duplicates.as_ref().unwrap();
+    assert!(duplicates.top1.is_nan() && duplicates.top1_duplicates.is_some_and(f64::is_nan));
+    assert!(read.arms["baseline"].probes["lbfgs"].gradient.is_nan());
     assert_eq!(read.to_json().unwrap(), results.to_json().unwrap());
 }
 

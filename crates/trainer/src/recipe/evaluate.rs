@@ -18,6 +18,9 @@ pub struct Evaluate {
     pub knn_temperature: f64,
     /// Training images that the kNN searches at most; of a larger split, a class-balanced part.
     pub knn_bank: usize,
+    /// Labelled images of each class for few-shot classification (nearest class mean in the features); numbers that the
+    /// smallest class does not have are left out.
+    pub shots: Vec<usize>,
     /// Photographs in the report's sample predictions.
     pub samples: usize,
     /// Also fit a linear probe to the optimum of its loss (L-BFGS) on every encoder, beside the one trained by `[probe]`.
@@ -45,6 +48,7 @@ impl Default for Evaluate {
             knn_k: 200,
             knn_temperature: 0.07,
             knn_bank: 10_000,
+            shots: vec![1, 5, 20],
             samples: 24,
             lbfgs: false,
             lbfgs_lambdas: vec![1e-1, 1e-2, 1e-3, 1e-4, 1e-5],
@@ -112,6 +116,13 @@ impl Recipe {
             e.knn_bank,
             e.knn_bank > 0,
             "use at least 1 image",
+        )?;
+        let rising = e.shots.windows(2).all(|pair| pair[0] < pair[1]);
+        require(
+            "evaluate.shots",
+            format!("{:?}", e.shots),
+            rising && e.shots.first() != Some(&0),
+            "use rising numbers of at least 1, such as [1, 5, 20], or [] for none",
         )?;
         let lambdas = format!("{:?}", e.lbfgs_lambdas);
         let ok =
@@ -210,6 +221,8 @@ mod tests {
             ("evaluate.lbfgs_lambdas", "[]", "at least one"),
             ("evaluate.lbfgs_lambdas", "[0.0]", "above 0"),
             ("evaluate.few_labels", "[0.1, 1.0]", "below 1"),
+            ("evaluate.shots", "[0, 1]", "at least 1"),
+            ("evaluate.shots", "[5, 5]", "rising"),
             ("evaluate.label_noise", "0.0", "leave it out"),
             ("evaluate.corruptions", "[\"fog\", \"fog\"]", "once"),
             ("evaluate.corruption_images", "0", "at least 1"),

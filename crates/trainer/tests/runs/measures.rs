@@ -1,9 +1,12 @@
 //! Measurements on request, budgets that are counted beforehand, and foreign weights used in three ways.
 
 use crate::common::{create, dataset, recipe};
-use trainer::{Experiment, Options, Outcome};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use trainer::{Event, Experiment, Options, Outcome, StopFlag};
 
-const ASKED: [(&str, &str); 10] = [
+const ASKED: [(&str, &str); 11] = [
+    ("evaluate.shots", "[1, 5, 50]"),
     ("arms.control", "true"),
     ("arms.finetuned", "true"),
     ("augment.views", "2"),
@@ -61,6 +64,13 @@ fn what_is_asked_for_is_measured_and_what_is_planned_is_spent() {
         }
         // Wrong labels cannot be fitted as well as right ones.
         assert!(noise.loss > all.loss, "{name}: {} {}", noise.loss, all.loss);
+        // Few-shot: as many shots as asked for, where every class has them; 200 images of ten classes have no 50.
+        let shots: Vec<u64> = arm.few_shot.iter().map(|found| found.shots).collect();
+        assert_eq!(shots, [1, 5], "{name}");
+        assert!(
+            (arm.few_shot.iter())
+                .all(|found| (0.0..=1.0).contains(&found.top1) && found.draws == 100)
+        );
         // Corruptions.
         let corruption = arm.corruption.as_ref().unwrap();
         assert_eq!(corruption.images, 20);
@@ -124,6 +134,70 @@ fn what_is_asked_for_is_measured_and_what_is_planned_is_spent() {
         found.to_json().unwrap(),
         stored.without_times().to_json().unwrap()
     );
+}
+
+/// Stops within an evaluation, at the `at`-th piece of corrupted images that this process looks at.
+fn stop_among_corruptions(at: usize) -> (Options, Arc<Mutex<Vec<usize>>>) {
+    let stop = StopFlag::new();
+    let (flag, seen) = (stop.clone(), Arc::new(Mutex::new(Vec::new())));
+    let kept = Arc::clone(&seen);
+    let observer = move |event: &Event| {
+        if let Event::Progress { what, done, .. } = event
+            && *what == "corrupted test images"
+        {
+            let mut seen = kept.lock().unwrap();
+            seen.push(*done);
+            if seen.len() == at {
+                flag.stop();
+            }
+        }
+    };
+    let options = Options {
+        stop,
+        observers: vec![Box::new(observer)],
+        ..Options::default()
+    };
+    (options, seen)
+}
+
+#[test]
+fn an_evaluation_is_taken_up_at_the_measurement_that_was_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut changes = ASKED.to_vec();
+    changes.retain(|(field, _)| !field.starts_with("arms."));
+    changes.push(("arms.contrastive", "false"));
+    let whole = folder.path().join("whole");
+    let mut experiment = create(&whole, &changes);
+    experiment.run_all().unwrap();
+    let expected = experiment.results().unwrap().without_times();
+
+    // Three corruptions of five pieces of 20 images: seven pieces at a time end in the middle of one.
+    let parts = folder.path().join("parts");
+    drop(create(&parts, &changes));
+    let mut begun_at = Vec::new();
+    loop {
+        let (options, seen) = stop_among_corruptions(7);
+        let mut experiment = Experiment::resume(&parts, None, dataset(), options).unwrap();
+        let outcome = experiment.run_all().unwrap();
+        begun_at.push(seen.lock().unwrap()[0]);
+        assert!(begun_at.len() < 9);
+        if outcome == Outcome::Finished {
+            let found = experiment.results().unwrap().without_times();
+            assert_eq!(found.to_json().unwrap(), expected.to_json().unwrap());
+            break;
+        }
+    }
+    // Of what was measured before nothing is measured again.
+    assert_eq!(begun_at, [20, 120, 220]);
+    let measured = |run: &Path| {
+        let entries = std::fs::read_dir(run.join("baseline/measured")).unwrap();
+        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let read = |path: &PathBuf| std::fs::read(path).unwrap();
+        files.iter().map(read).collect::<Vec<_>>()
+    };
+    assert_eq!(measured(&whole).len(), 3 + 3 + 1); // corruptions, probes, near-duplicates
+    assert!(measured(&parts) == measured(&whole));
 }
 
 #[test]
