@@ -39,8 +39,7 @@ impl Loss {
     /// anchors alone, has not.)
     ///
     /// With [`Gathered::sums`] a rank computes N·M similarities forward and N·M backward, its share of the work: gather embeddings,
-    /// call [`row_sums`](Self::row_sums), gather those (K numbers a row), and come here. Without, M² forward. (Over one positive in
-    /// the denominator the backward pass takes M².)
+    /// call [`row_sums`](Self::row_sums), gather those (K numbers a row), and come here. Without, M² forward.
     ///
     /// # Errors
     /// If the shapes, labels and range do not fit together, as [`forward`](Loss::forward), or if the loss has no tiled form.
@@ -98,7 +97,7 @@ impl Loss {
     }
 
     /// The local rows' sums over all gathered rows, `[N, K]` without a graph: what the ranks exchange so that each computes its own
-    /// N·M similarities alone, see [`forward_gathered`](Self::forward_gathered). K is 1 or 2; [`Gathered::sums`] is not looked at.
+    /// N·M similarities alone, see [`forward_gathered`](Self::forward_gathered). K is 1 to 3; [`Gathered::sums`] is not looked at.
     ///
     /// # Errors
     /// As [`forward_gathered`](Self::forward_gathered).
