@@ -10,7 +10,7 @@ use super::sides::Sides;
 use super::two_views::{TwoSides, info_nce_over, sigmoid_over};
 use crate::catalogue::both_views;
 use crate::pairs::Pairs;
-use crate::similarity::{embeddings, normalize};
+use crate::similarity::{embeddings, normalize, same_width};
 use crate::{Error, Loss, NpairsConfig, PerAnchor, Result, TwoViews};
 
 /// The rows of all ranks, gathered, and which of them are the local ones.
@@ -159,15 +159,7 @@ impl Loss {
         self.check()?;
         let z = embeddings(z, "embeddings")?;
         let memory = embeddings(memory, "the memory")?.to_dtype(z.dtype())?;
-        if memory.dim(1)? != z.dim(1)? {
-            return Err(Error::Mismatch {
-                left: "embeddings",
-                left_shape: z.dims().to_vec(),
-                right: "the memory",
-                right_shape: memory.dims().to_vec(),
-                need: "both need the same number of columns",
-            });
-        }
+        same_width(("embeddings", &z), ("the memory", &memory))?;
         let views = if self.needs_two_views() { 2 } else { 1 };
         count_labels(labels, z.dim(0)?, views)?;
         count_labels(memory_labels, memory.dim(0)?, 1)?;

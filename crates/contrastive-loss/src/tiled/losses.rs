@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use super::attraction::attraction;
 use super::op::Sums;
 use super::sides::{Mask, Sides, Terms};
-use crate::pairs::Pairs;
+use crate::pairs::{Pairs, lonely};
 use crate::similarity::{check_temperature, embeddings};
 use crate::{
     Denominator, NpairsConfig, NpairsTargets, NtXentConfig, PerAnchor, Result, Summation,
@@ -238,14 +238,6 @@ pub(crate) fn npairs_over(
         lonely(&counts),
         config.undefined_rows,
         "no label",
-    )
-}
-
-/// Anchors without a positive, anchors without a negative.
-fn lonely(counts: &[(usize, usize)]) -> (usize, usize) {
-    (
-        counts.iter().filter(|count| count.0 == 0).count(),
-        counts.iter().filter(|count| count.1 == 0).count(),
     )
 }
 
