@@ -101,7 +101,8 @@ impl PerAnchor {
         Ok(self.values.sum_all()?)
     }
 
-    /// The rows weighted: value i times w_i, so scaled that the mean is Σ w_i L_i / Σ w_i over the rows that count.
+    /// The rows weighted: value i times w_i, so scaled that equal weights change nothing. Where [`mean`](Self::mean) is over rows, it
+    /// becomes Σ w_i L_i / Σ w_i over those that count.
     ///
     /// # Errors
     /// If there is not one finite weight of at least 0 for each row, or all weights that count are 0.
@@ -136,10 +137,11 @@ impl PerAnchor {
             });
         }
         let counts = |row: usize| self.defined[row] || self.divisor == rows;
-        let total: f64 = (0..rows)
+        let counted: Vec<f64> = (0..rows)
             .filter(|&row| counts(row))
             .map(|row| weights[row])
-            .sum();
+            .collect();
+        let total: f64 = counted.iter().sum();
         if total == 0.0 && self.divisor > 0 {
             return Err(Error::Setting {
                 option: "weights",
@@ -147,7 +149,7 @@ impl PerAnchor {
                 got: 0.0,
             });
         }
-        let factor = self.divisor as f64 / if total > 0.0 { total } else { 1.0 };
+        let factor = counted.len() as f64 / if total > 0.0 { total } else { 1.0 };
         let weights = weights.iter().map(|w| w * factor).collect();
         let mut weighted = self.clone();
         weighted.values = (&self.values * crate::logits::constant(weights, rows, &self.values)?)?;

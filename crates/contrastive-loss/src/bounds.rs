@@ -3,7 +3,7 @@
 
 use crate::pairs::Pairs;
 use crate::tiled::Sides;
-use crate::{Bounds, Denominator, NpairsTargets, SupConConfig, UndefinedRows};
+use crate::{Bounds, Denominator, Loss, NpairsTargets, SupConConfig, UndefinedRows};
 
 /// What the bounds depend on.
 pub(crate) struct Crowd {
@@ -13,21 +13,16 @@ pub(crate) struct Crowd {
     ///
     /// Where all C labels have as many rows, Σ_ij z_i·z_j ≥ 0 and Jensen's inequality give −1/(C − 1) − 1, which classes that
     /// each collapse to one corner of a regular simplex attain (Graf et al. 2021, "Dissecting Supervised Contrastive Learning",
-    /// theorem 2), if the dimension is at least C − 1: the bounds are minima then. Otherwise −2, from |cos| ≤ 1 alone.
+    /// arXiv 2102.08817), if the dimension is at least C − 1: the bounds are minima then. Otherwise −2, from |cos| ≤ 1 alone.
     contrast: f64,
 }
 
 impl Crowd {
     /// A batch against itself.
     pub(crate) fn batch(pairs: &Pairs) -> Self {
-        let rows = 0..pairs.rows();
-        let balanced = rows
-            .clone()
-            .all(|row| pairs.group_size(row) == pairs.group_size(0));
+        let balanced = (0..pairs.rows()).all(|row| pairs.group_size(row) == pairs.group_size(0));
         Self {
-            counts: rows
-                .map(|row| (pairs.positives(row), pairs.negatives(row)))
-                .collect(),
+            counts: pairs.counts(),
             contrast: match balanced && pairs.groups() > 1 {
                 true => -1.0 / (pairs.groups() - 1) as f64 - 1.0,
                 false => -2.0,
@@ -97,5 +92,48 @@ impl Crowd {
             count
         };
         sum / divisor.max(1) as f64 * config.scale.factor(config.temperature)
+    }
+}
+
+impl Loss {
+    /// The mean of [`forward`](Self::forward) when all embeddings coincide: a run that stays here has collapsed.
+    ///
+    /// ln N for npairs, ln(N − 1) for SupCon and NT-Xent, N = V·B rows; over the negatives only, the mean of ln(N − n_i).
+    /// 0 for an empty batch. Where it depends on the width or the number of classes, ask [`bounds`](Self::bounds): this one
+    /// takes 1, and what the labels show.
+    pub fn collapse_value(&self, labels: &[u32], views: usize) -> f64 {
+        if let Some(bounds) = self.family_bounds(labels, views) {
+            return bounds.collapse;
+        }
+        self.bounds_of(&Crowd::batch(&self.pairs(labels, views)))
+            .collapse
+    }
+
+    /// A lower bound of the mean of [`forward`](Self::forward) for these labels: about ln n_i for npairs, ln(n_i − 1) for
+    /// SupCon, n_i rows of i's label, plus what the negatives add at this temperature.
+    ///
+    /// The minimum itself if all labels have as many rows and the dimension is at least the number of labels less one. 0 for an empty batch.
+    pub fn floor(&self, labels: &[u32], views: usize) -> f64 {
+        if let Some(bounds) = self.family_bounds(labels, views) {
+            return bounds.floor;
+        }
+        self.bounds_of(&Crowd::batch(&self.pairs(labels, views)))
+            .floor
+    }
+
+    /// The bounds of npairs and the SupCon family.
+    pub(crate) fn bounds_of(&self, crowd: &Crowd) -> Bounds {
+        match self {
+            Self::Npairs {
+                targets,
+                temperature,
+            } => crowd.npairs(*targets, *temperature),
+            _ => crowd.supcon(&self.as_supcon().unwrap_or_default()),
+        }
+    }
+
+    /// How many of the V·B rows have no positive: no other row of their label, or of their sample for NT-Xent.
+    pub fn without_positives(&self, labels: &[u32], views: usize) -> usize {
+        self.pairs(labels, views).lonely().0
     }
 }

@@ -89,12 +89,7 @@ impl Loss {
                 }
                 (_, Some(_)) => Err(self.without("miner")),
                 (Self::TwoViews(TwoViews::InfoNce(loss)), None) if context.memory.is_some() => {
-                    // A queue that is still empty: the batch repels.
-                    let in_batch = InfoNce {
-                        in_batch: true,
-                        ..loss.clone()
-                    };
-                    Self::from(in_batch).forward(z, labels, views)
+                    Self::from(without_queue(loss)).forward(z, labels, views)
                 }
                 (_, None) => self.forward_with(z, labels, views, context.parameters),
             };
@@ -207,7 +202,12 @@ impl Loss {
                 };
                 Ok(loss.as_loss().bounds(&pairs))
             }
-            Self::TwoViews(TwoViews::InfoNce(loss)) => Ok(loss.bounds(labels.len(), former.len())),
+            Self::TwoViews(TwoViews::InfoNce(loss)) if context.memory.is_some() => {
+                match former.len() {
+                    0 => Ok(without_queue(loss).bounds(labels.len(), 0)),
+                    queued => Ok(loss.bounds(labels.len(), queued)),
+                }
+            }
             _ if former.is_empty() || !self.takes_memory() => {
                 self.bounds(labels, views, task, context.parameters)
             }
@@ -257,10 +257,18 @@ impl Loss {
     }
 
     fn without(&self, what: &'static str) -> Error {
-        Error::Alone {
+        Error::Unsupported {
             loss: self.name(),
             what,
         }
+    }
+}
+
+/// InfoNCE while its queue is still empty: the batch repels.
+fn without_queue(loss: &InfoNce) -> InfoNce {
+    InfoNce {
+        in_batch: true,
+        ..loss.clone()
     }
 }
 

@@ -3,8 +3,8 @@
 
 use candle_core::{DType, Tensor};
 
-use crate::similarity::{embeddings, one_where_zero};
-use crate::{Error, Result};
+use crate::Result;
+use crate::similarity::{embeddings, in_one_type, one_where_zero, same_width};
 
 /// What a pair loss is a function of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,21 +34,9 @@ impl Measure {
     /// ```
     pub fn matrix(self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let (a, b) = (embeddings(a, "a")?, embeddings(b, "b")?);
-        if a.dim(1)? != b.dim(1)? {
-            return Err(Error::Mismatch {
-                left: "a",
-                left_shape: a.dims().to_vec(),
-                right: "b",
-                right_shape: b.dims().to_vec(),
-                need: "both need the same number of columns",
-            });
-        }
-        let dtype = if a.dtype() == DType::F64 || b.dtype() == DType::F64 {
-            DType::F64
-        } else {
-            DType::F32
-        };
-        let (a, b) = (a.to_dtype(dtype)?, b.to_dtype(dtype)?);
+        same_width(("a", &a), ("b", &b))?;
+        let (a, b) = in_one_type(&a, &b)?;
+        let dtype = a.dtype();
         match self {
             Self::Dot => Ok(a.matmul(&b.t()?)?),
             Self::Euclidean => {

@@ -179,7 +179,7 @@ pub enum Error {
     },
     /// A loss that needs the whole similarity matrix of its batch.
     #[error(
-        "{what} has no tiled form and takes no rows from elsewhere: call Loss::forward, or forward_by with Execution::Dense or Execution::Auto"
+        "{what} has no tiled form: call Loss::forward, or forward_by with Execution::Dense or Execution::Auto, and Loss::forward_in for rows of former batches"
     )]
     Untiled {
         /// The loss, or the option that stands in the way.
@@ -189,7 +189,7 @@ pub enum Error {
     #[error(
         "the loss \"{loss}\" takes no {what}: leave it out, or take a loss over pairs such as \"multi_similarity\""
     )]
-    Alone {
+    Unsupported {
         /// The loss.
         loss: &'static str,
         /// What came.

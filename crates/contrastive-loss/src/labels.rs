@@ -72,6 +72,18 @@ pub(crate) fn read_multi_hot(labels: &Tensor, rows: usize) -> Result<Vec<Vec<f64
     Ok(values)
 }
 
+/// How many samples `rows` rows in `views` views are.
+pub(crate) fn samples(rows: usize, views: usize) -> Result<usize> {
+    if views == 0 || !rows.is_multiple_of(views) {
+        return Err(Error::Views {
+            rows,
+            views,
+            need: "the rows must be a multiple of the views, of which there is at least one",
+        });
+    }
+    Ok(rows / views)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

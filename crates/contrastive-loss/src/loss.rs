@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use candle_core::Tensor;
 
-use crate::bounds::Crowd;
 use crate::family::{Pairwise, Proxied, TwoViews};
 use crate::npairs::npairs_over;
 use crate::nt_xent::check_views;
@@ -14,13 +13,14 @@ use crate::similarity::{check_temperature, embeddings, normalize, similarity_mat
 use crate::supcon::supcon_over;
 use crate::tiled::{Execution, Sides, Sums};
 use crate::{
-    Bounds, Denominator, Error, InfoNce, NormalizedSoftmax, NpairsTargets, NtXentConfig, PerAnchor,
-    Result, Scale, Summation, SupConConfig, SupConWeighted, UndefinedRows, nt_xent,
+    Denominator, Error, InfoNce, NormalizedSoftmax, NpairsTargets, NtXentConfig, PerAnchor, Result,
+    Scale, Summation, SupConConfig, SupConWeighted, UndefinedRows, labels, nt_xent,
 };
 
 /// A loss with its options, applied to embeddings that are not yet normalised.
 ///
-/// `FromStr` takes a name ([`Loss::names`]) and gives the loss with its source's options; `Display` gives the name back. With the feature `serde` it is a name, or a table `{ name = "…", temperature = … }`.
+/// `FromStr` takes a name ([`Loss::names`]) and gives the loss with its source's options; `Display` gives the name back. With the feature
+/// `serde` it is a name, or a table `{ name = "…", temperature = … }`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Loss {
@@ -243,16 +243,10 @@ impl Loss {
     ) -> Result<PerAnchor> {
         self.check()?;
         let rows = embeddings(z, "embeddings")?.dim(0)?;
-        if views == 0 || rows % views != 0 {
-            return Err(Error::Views {
-                rows,
-                views,
-                need: "the rows must be a multiple of the views, of which there is at least one",
-            });
-        }
-        if labels.len() != rows / views {
+        let samples = labels::samples(rows, views)?;
+        if labels.len() != samples {
             return Err(Error::LabelCount {
-                expected: rows / views,
+                expected: samples,
                 rows,
                 views,
                 got: labels.len(),
@@ -305,47 +299,6 @@ impl Loss {
                 supcon_over(&z, &self.pairs(labels, views), &config)
             }
         }
-    }
-
-    /// The mean of [`forward`](Self::forward) when all embeddings coincide: a run that stays here has collapsed.
-    ///
-    /// ln N for npairs, ln(N − 1) for SupCon and NT-Xent, N = V·B rows; over the negatives only, the mean of ln(N − n_i).
-    /// 0 for an empty batch. Where it depends on the width or the number of classes, ask [`bounds`](Self::bounds): this one
-    /// takes 1, and what the labels show.
-    pub fn collapse_value(&self, labels: &[u32], views: usize) -> f64 {
-        if let Some(bounds) = self.family_bounds(labels, views) {
-            return bounds.collapse;
-        }
-        self.bounds_of(&Crowd::batch(&self.pairs(labels, views)))
-            .collapse
-    }
-
-    /// A lower bound of the mean of [`forward`](Self::forward) for these labels: about ln n_i for npairs, ln(n_i − 1) for
-    /// SupCon, n_i rows of i's label, plus what the negatives add at this temperature.
-    ///
-    /// The minimum itself if all labels have as many rows and the dimension is at least the number of labels less one. 0 for an empty batch.
-    pub fn floor(&self, labels: &[u32], views: usize) -> f64 {
-        if let Some(bounds) = self.family_bounds(labels, views) {
-            return bounds.floor;
-        }
-        self.bounds_of(&Crowd::batch(&self.pairs(labels, views)))
-            .floor
-    }
-
-    /// The bounds of npairs and the SupCon family.
-    pub(crate) fn bounds_of(&self, crowd: &Crowd) -> Bounds {
-        match self {
-            Self::Npairs {
-                targets,
-                temperature,
-            } => crowd.npairs(*targets, *temperature),
-            _ => crowd.supcon(&self.as_supcon().unwrap_or_default()),
-        }
-    }
-
-    /// How many of the V·B rows have no positive: no other row of their label, or of their sample for NT-Xent.
-    pub fn without_positives(&self, labels: &[u32], views: usize) -> usize {
-        self.pairs(labels, views).lonely().0
     }
 
     /// The groups that this loss sees: samples for NT-Xent, labels otherwise.

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::similarity::embeddings;
+use crate::similarity::{embeddings, same_width};
 use crate::{Error, PairLoss, PairSet, PerAnchor, Result, labels};
 
 /// The last embeddings and labels that were pushed, up to a capacity; the oldest go first. They carry no gradient.
@@ -76,16 +76,10 @@ impl CrossBatchMemory {
         let z = embeddings(z, "embeddings")?.detach();
         let labels = labels::read(labels, z.dim(0)?)?;
         let all = match &self.embeddings {
-            Some(old) if old.dim(1)? != z.dim(1)? => {
-                return Err(Error::Mismatch {
-                    left: "the memory",
-                    left_shape: old.dims().to_vec(),
-                    right: "embeddings",
-                    right_shape: z.dims().to_vec(),
-                    need: "both need the same number of columns",
-                });
+            Some(old) => {
+                same_width(("the memory", old), ("embeddings", &z))?;
+                Tensor::cat(&[&old.to_dtype(z.dtype())?.to_device(z.device())?, &z], 0)?
             }
-            Some(old) => Tensor::cat(&[&old.to_dtype(z.dtype())?.to_device(z.device())?, &z], 0)?,
             None => z,
         };
         self.labels.extend(labels);

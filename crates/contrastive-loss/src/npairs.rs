@@ -44,10 +44,14 @@ pub struct NpairsConfig {
 /// It neither normalises nor divides by τ: that is [`similarity_matrix`](crate::similarity_matrix)'s part. A row without a
 /// positive is defined, LSE(s_i) − s_ii, and counted.
 ///
+/// Over cosines divided by τ: collapse value ln N; floor ln(n_i + m_i e^{c/τ}), m_i = N − n_i negatives, c = −1 − 1/(C − 1) for C labels
+/// of as many rows each and −2 otherwise. With boolean targets both times n_i.
+///
 /// # Errors
 /// If the matrix is not square and non-empty, or the labels do not fit it.
 ///
-/// Source: Sohn 2016, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", as in TensorFlow Addons.
+/// Source: Sohn 2016, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", in the form of TensorFlow Addons
+/// (`losses/npairs.py`, `npairs_loss`), which counts the row itself among the positives and averages over them.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -88,10 +92,14 @@ pub(crate) fn npairs_over(
 /// npairs for rows with several labels: similarity `[N, N]`, multi-hot labels Y `[N, C]` → one value per row.
 ///
 /// L_i = − Σ_j T_ij · ln softmax_j(s_i), with T = Y·Yᵀ and each row divided by its sum. A row without any label has no
-/// target (0/0 in TensorFlow Addons): `config.undefined_rows` says what becomes of it.
+/// target (0/0 in TensorFlow Addons): `config.undefined_rows` says what becomes of it. One that shares a label with no other row is defined.
+///
+/// Collapse value: ln N. Floor: the entropy of the row's targets, −Σ_j T_ij ln T_ij. With boolean targets both times the row's sum of Y·Yᵀ.
 ///
 /// # Errors
 /// If the matrix is not square and non-empty, or the labels do not fit it or are negative or not finite.
+///
+/// Source: TensorFlow Addons (`losses/npairs.py`, `npairs_multilabel_loss`).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -1,4 +1,4 @@
-//! NT-Xent, the loss of SimCLR, Chen et al. 2020 (arXiv 2002.05709).
+//! NT-Xent, the loss of SimCLR, Chen et al. 2020 (arXiv 2002.05709), equation 1.
 
 use candle_core::Tensor;
 
@@ -32,8 +32,12 @@ impl Default for NtXentConfig {
 /// views, the mean over the others): [`supcon`](crate::supcon)'s L_out with the sample's number as its label. Every row has
 /// a positive, so that no policy is needed.
 ///
+/// Over normalised rows: collapse value ln(V·B − 1); floor ln(V − 1 + V (B − 1) e^{c/τ}), c = −1 − 1/(B − 1).
+///
 /// # Errors
 /// If `z` is not a non-empty `[V·B, D]` float tensor, there are fewer than two views, or τ is not a positive finite number.
+///
+/// Source: Chen et al. 2020 (arXiv 2002.05709), equation 1, averaged over all rows.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
+use crate::pairs::lonely;
 use crate::{Error, Result, labels};
 
 /// A set of attracting and repelling pairs between N anchors and M references (the anchors themselves, or a memory).
@@ -169,17 +170,7 @@ impl PairSet {
 
     /// Anchors without a positive, anchors without a negative.
     pub(crate) fn lonely(&self) -> (usize, usize) {
-        let counts = self.counts();
-        (
-            counts
-                .iter()
-                .filter(|(positives, _)| *positives == 0)
-                .count(),
-            counts
-                .iter()
-                .filter(|(_, negatives)| *negatives == 0)
-                .count(),
-        )
+        lonely(&self.counts())
     }
 
     /// The least mean cosine of the repelling pairs: −1/(C − 1) if the pairs are those of C labels with as many rows each

@@ -69,13 +69,16 @@ impl Pairs {
         self.rows() - self.group_size(row)
     }
 
+    /// (|P(i)|, how many negatives) of every row.
+    pub(crate) fn counts(&self) -> Vec<(usize, usize)> {
+        let rows = 0..self.rows();
+        rows.map(|row| (self.positives(row), self.negatives(row)))
+            .collect()
+    }
+
     /// Rows without a positive, rows without a negative.
     pub(crate) fn lonely(&self) -> (usize, usize) {
-        let rows = 0..self.rows();
-        (
-            rows.clone().filter(|&row| self.positives(row) == 0).count(),
-            rows.filter(|&row| self.negatives(row) == 0).count(),
-        )
+        lonely(&self.counts())
     }
 
     /// Mask `[N, N]` of P(i).
@@ -106,6 +109,14 @@ impl Pairs {
         }
         Ok(Tensor::from_vec(mask, (rows, rows), device)?)
     }
+}
+
+/// Of rows with so many positives and negatives: how many lack the first, how many the second.
+pub(crate) fn lonely(counts: &[(usize, usize)]) -> (usize, usize) {
+    (
+        counts.iter().filter(|count| count.0 == 0).count(),
+        counts.iter().filter(|count| count.1 == 0).count(),
+    )
 }
 
 #[cfg(test)]

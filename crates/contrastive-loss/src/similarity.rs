@@ -61,21 +61,9 @@ pub fn normalize(x: &Tensor) -> Result<Tensor> {
 /// ```
 pub fn cosine_similarity(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a, b) = (normalize(a)?, normalize(b)?);
-    if a.dim(1)? != b.dim(1)? {
-        return Err(Error::Mismatch {
-            left: "a",
-            left_shape: a.dims().to_vec(),
-            right: "b",
-            right_shape: b.dims().to_vec(),
-            need: "both need the same number of columns",
-        });
-    }
-    let dtype = if a.dtype() == DType::F64 || b.dtype() == DType::F64 {
-        DType::F64
-    } else {
-        DType::F32
-    };
-    Ok(a.to_dtype(dtype)?.matmul(&b.to_dtype(dtype)?.t()?)?)
+    same_width(("a", &a), ("b", &b))?;
+    let (a, b) = in_one_type(&a, &b)?;
+    Ok(a.matmul(&b.t()?)?)
 }
 
 /// The similarity matrix s_ij = z_i·z_j / τ of the rows of `z` as they are: `[N, D]` → `[N, N]`, f32 (f64 stays f64).
@@ -128,6 +116,33 @@ pub(crate) fn embeddings(x: &Tensor, what: &'static str) -> Result<Tensor> {
     working(x, what)
 }
 
+/// Refuses rows of different widths.
+pub(crate) fn same_width(
+    left: (&'static str, &Tensor),
+    right: (&'static str, &Tensor),
+) -> Result<()> {
+    if left.1.dim(1)? == right.1.dim(1)? {
+        return Ok(());
+    }
+    Err(Error::Mismatch {
+        left: left.0,
+        left_shape: left.1.dims().to_vec(),
+        right: right.0,
+        right_shape: right.1.dims().to_vec(),
+        need: "both need the same number of columns",
+    })
+}
+
+/// Both in f32; in f64 if either is.
+pub(crate) fn in_one_type(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
+    let dtype = if a.dtype() == DType::F64 || b.dtype() == DType::F64 {
+        DType::F64
+    } else {
+        DType::F32
+    };
+    Ok((a.to_dtype(dtype)?, b.to_dtype(dtype)?))
+}
+
 /// f32 inside whatever comes in; f64 stays f64.
 fn working(x: &Tensor, what: &'static str) -> Result<Tensor> {
     match x.dtype() {
@@ -147,7 +162,7 @@ pub(crate) fn one_where_zero(x: &Tensor) -> Result<Tensor> {
     Ok((x + zero)?)
 }
 
-/// The column sums of columns: Σ_j x_ij, `[N, M]` → `[N]`.
+/// The sum of each row: Σ_j x_ij, `[N, M]` → `[N]`.
 pub(crate) fn row_sums(x: &Tensor) -> Result<Tensor> {
     Ok(x.sum(D::Minus1)?)
 }

@@ -1,5 +1,4 @@
-//! Supervised contrastive loss, Khosla et al. 2020 (arXiv 2004.11362), equation 2 (out, as google-research's code
-//! cites it), and its form with the sum inside the logarithm (in).
+//! Supervised contrastive loss, Khosla et al. 2020 (arXiv 2004.11362), equations 2 (out) and 3 (in).
 
 use candle_core::Tensor;
 
@@ -20,7 +19,7 @@ pub enum Summation {
     /// Outside the logarithm, L_out (equation 2): the better one in the paper, 78.7 against 67.4 on ImageNet.
     #[default]
     Out,
-    /// Inside the logarithm, L_in (the other form of the paper): at most L_out, equal to it when each row has one positive.
+    /// Inside the logarithm, L_in (equation 3): at most L_out, equal to it when each row has one positive.
     In,
 }
 
@@ -129,10 +128,15 @@ impl SupConConfig {
 /// [`Denominator::OnlyNegatives`]. Rows without a positive are undefined: `config.undefined_rows` says what becomes of them,
 /// and the result counts them. Values are multiplied by the factor of `config.scale`.
 ///
+/// Over normalised rows, m_i the negatives of row i, both times that factor: collapse value ln |D_i|, which is ln(N − 1), ln(1 + m_i) or
+/// ln m_i for the three denominators; floor ln(|P(i)| + m_i e^{c/τ}), ln(1 + m_i e^{c/τ}) or ln m_i + c/τ, c = −1 − 1/(C − 1) for C labels of
+/// as many rows each and −2 otherwise.
+///
 /// # Errors
 /// If `z` is not a non-empty `[N, D]` float tensor, the labels do not fit it, or τ is not a positive finite number.
 ///
-/// Source: Khosla et al. 2020, equation 2 (out) and its other form (in); denominators as in google-research's `supcon`.
+/// Source: Khosla et al. 2020 (arXiv 2004.11362), equations 2 (out) and 3 (in), of which these are the rows; denominators as in
+/// google-research's code (`supcon/losses.py`, `contrastive_loss`).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -157,9 +161,7 @@ pub(crate) fn supcon_over(z: &Tensor, pairs: &Pairs, config: &SupConConfig) -> R
         others: pairs.other_mask(device)?,
         positives: pairs.positive_mask(device)?,
         negatives: pairs.negative_mask(device)?,
-        counts: (0..pairs.rows())
-            .map(|row| (pairs.positives(row), pairs.negatives(row)))
-            .collect(),
+        counts: pairs.counts(),
         lonely: pairs.lonely(),
     };
     supcon_masked(z, &masks, config)

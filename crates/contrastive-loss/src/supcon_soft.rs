@@ -54,7 +54,7 @@ impl Default for SoftSupCon {
 /// one value per row.
 ///
 /// L_i = LSE_{S_i}(s_i) − Σ_{j ≠ i} W_ij s_ij / Σ_{j ≠ i} W_ij, the cross-entropy between the row's weights and its softmax, s_ij = z_i·z_j / τ.
-/// With W_ij = 1\[y_i = y_j\] it is [`supcon`](crate::supcon())'s L_out (Khosla et al. 2020, equation 2). The diagonal is not read.
+/// With W_ij = 1\[y_i = y_j\] it is [`supcon`](crate::supcon())'s L_out. The diagonal is not read.
 ///
 /// A row whose weights are all 0 is undefined. Collapse value: ln(N − 1). Floor: the entropy of the row's weights, attained as τ → 0 only where the weights
 /// are a softmax of attainable similarities.
@@ -62,6 +62,8 @@ impl Default for SoftSupCon {
 /// # Errors
 /// If `z` is not a non-empty `[N, D]` float tensor, the weights are not `[N, N]`, finite and at least 0, or τ is not a positive
 /// finite number.
+///
+/// Source: Khosla et al. 2020 (arXiv 2004.11362), equation 2, its mean over the positives weighted.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -90,10 +92,13 @@ pub fn supcon_soft(z: &Tensor, weights: &Tensor, config: &SoftSupCon) -> Result<
 /// SupCon for rows with several labels, or with label distributions: z `[N, D]` as it is, Y `[N, C]` multi-hot or weights →
 /// one value per row.
 ///
-/// [`supcon_soft`] with the weights that [`Overlap`] makes of Y. A row that no other row attracts is undefined.
+/// [`supcon_soft`] with the weights that [`Overlap`] makes of Y. A row that no other row attracts is undefined. Collapse value and floor
+/// are [`supcon_soft`]'s.
 ///
 /// # Errors
 /// As [`supcon_soft`]; Y must be `[N, C]`, finite and at least 0.
+///
+/// Source: Dao et al. 2021 and Zhang and Wu 2024, as [`Overlap`] says; with one label a row, Khosla et al. 2020, equation 2.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -6,9 +6,7 @@ use crate::pair_set::PairSet;
 use crate::similarity::{check_temperature, embeddings};
 use crate::supcon::{Masks, supcon_masked};
 use crate::terms::check_range;
-use crate::{
-    Bounds, Error, PerAnchor, Result, Scale, Summation, SupConConfig, UndefinedRows, labels,
-};
+use crate::{Bounds, PerAnchor, Result, Scale, Summation, SupConConfig, UndefinedRows, labels};
 
 /// How a row is weighted by n, how many rows of the batch carry its label.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -93,10 +91,16 @@ impl Default for SupConWeighted {
 /// [`Balance`] says; the values are so scaled that their mean is L.
 ///
 /// With a cap, positives beyond it are neither attracted nor in the denominator (google-research's `positives_cap`, in samples instead of
-/// rows). Rows without a positive are undefined. Collapse value: ln of how many rows the denominator has.
+/// rows). Rows without a positive are undefined.
+///
+/// Over normalised rows: collapse value ln(|P(i)| + m_i) and floor ln(|P(i)| + m_i e^{c/τ}), weighted likewise; P(i) the positives that are
+/// left, m_i the negatives, c = −1 − 1/(C − 1) for C labels of as many rows each and no cap, −2 otherwise.
 ///
 /// # Errors
 /// If `z` is not a non-empty float tensor of V times as many rows as labels, or an option is out of its range.
+///
+/// Source: Khosla et al. 2020 (arXiv 2004.11362), equations 2 and 3; the cap is that of google-research's code (`supcon/losses.py`,
+/// `_cap_positives_mask`), the weights those of Cui et al. 2019 (arXiv 1901.05555).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -119,14 +123,7 @@ pub fn supcon_weighted(
     config.check()?;
     let z = embeddings(z, "embeddings")?;
     let rows = z.dim(0)?;
-    if views == 0 || !rows.is_multiple_of(views) {
-        return Err(Error::Views {
-            rows,
-            views,
-            need: "the rows must be a multiple of the views, of which there is at least one",
-        });
-    }
-    let labels = labels::read(labels, rows / views)?;
+    let labels = labels::read(labels, labels::samples(rows, views)?)?;
     let labels: Vec<i64> = (0..views).flat_map(|_| labels.iter().copied()).collect();
     let pairs = config.pairs(&labels, views)?;
     let device = z.device();

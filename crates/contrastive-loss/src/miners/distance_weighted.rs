@@ -1,4 +1,4 @@
-//! Distance-weighted sampling, Wu et al. 2017, "Sampling Matters in Deep Embedding Learning" (arXiv 1706.07567), section 4.
+//! Distance-weighted sampling, Wu et al. 2017, "Sampling Matters in Deep Embedding Learning" (arXiv 1706.07567).
 
 use candle_core::Tensor;
 

@@ -1,4 +1,5 @@
-//! Triplets by how far they miss a margin: hard and semi-hard, Schroff et al. 2015 (FaceNet, arXiv 1503.03832), section 3.2.
+//! Triplets by how far they miss a margin: hard and semi-hard, Schroff et al. 2015 (FaceNet, arXiv 1503.03832),
+//! equation 4.
 
 use candle_core::Tensor;
 

@@ -1,4 +1,4 @@
-//! The miner of the multi-similarity loss, Wang et al. 2019 (arXiv 1904.06627), section 3.3.
+//! The miner of the multi-similarity loss, Wang et al. 2019 (arXiv 1904.06627).
 
 use candle_core::Tensor;
 

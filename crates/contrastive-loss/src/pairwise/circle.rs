@@ -1,4 +1,4 @@
-//! Circle loss, Sun et al. 2020 (arXiv 2002.10857).
+//! Circle loss, Sun et al. 2020 (arXiv 2002.10857), equations 5 and 6.
 
 use candle_core::Tensor;
 
@@ -13,6 +13,8 @@ use crate::{Bounds, Measure, PairLoss, PairSet, PerAnchor, Result, UndefinedRows
 ///
 /// Rows without a positive or without a negative are undefined. Collapse value: ln(1 + |P| |N| exp(γ(1 − 2m²))). Floor:
 /// ln(1 + |P| |N| exp(−2γm²)), at s_p = 1 and s_n = 0.
+///
+/// Source: Sun et al. 2020 (arXiv 2002.10857), equation 6 with the weights of equation 5.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

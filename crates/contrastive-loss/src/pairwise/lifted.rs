@@ -17,6 +17,9 @@ use crate::{Bounds, Error, Measure, PairLoss, PairSet, PerAnchor, Result, Undefi
 /// undefined. Anchors and references must be the same rows. Collapse value: \[ln(2|N|) + m\]₊²/2. Floor over normalised
 /// rows: \[ln(2|N|) + m − 2\]₊²/2.
 ///
+/// Source: Song et al. 2016 (arXiv 1511.06452), as TensorFlow Addons computes it after its authors' Caffe layer (`losses/lifted.py`,
+/// `lifted_struct_loss`).
+///
 /// ```
 /// use candle_core::{Device, Tensor};
 /// use contrastive_loss::{LiftedStructure, PairLoss};
@@ -119,6 +122,8 @@ impl PairLoss for LiftedStructure {
 ///
 /// Rows without a positive or without a negative are undefined (pytorch-metric-learning puts 0 for the sum that is missing). Collapse value:
 /// \[ln|P| + ln|N| + m\]₊. Floor over normalised rows: \[ln|P| + ln|N| + m − 2\]₊.
+///
+/// Source: Hermans et al. 2017 (arXiv 1703.07737), as pytorch-metric-learning computes it (`GeneralizedLiftedStructureLoss`).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

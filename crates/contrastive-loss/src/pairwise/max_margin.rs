@@ -16,6 +16,9 @@ use crate::{Bounds, Measure, PairLoss, PairSet, PerAnchor, Result, UndefinedRows
 /// Row i's value is its share: the values add up to the loss. A row without positives (or negatives) simply has no such
 /// terms; one with neither is undefined. Collapse value over normalised rows: m₋ᵏ. Floor: 0 (\[m₋ − 2\]₊ᵏ).
 ///
+/// Source: Hadsell et al. 2006, "Dimensionality Reduction by Learning an Invariant Mapping", its exact loss function; margins and means as in
+/// pytorch-metric-learning (`losses/contrastive_loss.py`).
+///
 /// ```
 /// use candle_core::{Device, Tensor};
 /// use contrastive_loss::{MaxMargin, PairLoss};

@@ -1,4 +1,4 @@
-//! Multi-similarity loss, Wang et al. 2019 (arXiv 1904.06627), section 3.3.
+//! Multi-similarity loss, Wang et al. 2019 (arXiv 1904.06627).
 
 use candle_core::Tensor;
 
@@ -14,6 +14,9 @@ use crate::{Bounds, Measure, PairLoss, PairSet, PerAnchor, Result, UndefinedRows
 /// such) is undefined; pytorch-metric-learning counts it as 0. Collapse value: the equation
 /// at s = 1. Floor: positives at 1, negatives at −1/(C − 1) where all C labels have as many rows (the regular simplex), at
 /// −1 otherwise.
+///
+/// Source: Wang et al. 2019 (arXiv 1904.06627), as its authors' code computes it (research-ms-loss,
+/// `ret_benchmark/losses/multi_similarity_loss.py`), without its mining, which is [`mine_multi_similarity`](crate::mine_multi_similarity).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -1,5 +1,4 @@
-//! Neighbourhood components analysis, Goldberger et al. 2004, "Neighbourhood Components Analysis", the information-theoretic
-//! objective of section 2 (the mean of log p_i).
+//! Neighbourhood components analysis, Goldberger et al. 2004, "Neighbourhood Components Analysis", equation 6 (the sum of log p_i).
 
 use candle_core::Tensor;
 
@@ -14,6 +13,8 @@ use crate::{Bounds, Measure, PairLoss, PairSet, PerAnchor, Result, UndefinedRows
 /// Over normalised rows it is SupCon's L_in at τ = 1/(2κ), less ln|P|. Rows without a positive are undefined; rows without
 /// a negative have loss 0. Collapse value: ln((|P| + |N|)/|P|). Floor: ln(1 + |N|/|P| · exp(2κc)), c = −1 − 1/(C − 1) for C
 /// labels of as many rows each, −2 otherwise.
+///
+/// Source: Goldberger et al. 2004, "Neighbourhood Components Analysis", equation 6 with p_i of equation 2, negative and averaged.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

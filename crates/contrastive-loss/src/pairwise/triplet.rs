@@ -1,5 +1,5 @@
 //! Triplet losses: batch-all and batch-hard, Hermans et al. 2017 (arXiv 1703.07737); semi-hard, Schroff et al. 2015
-//! (FaceNet, arXiv 1503.03832), section 3.2, as TensorFlow Addons chooses it.
+//! (FaceNet, arXiv 1503.03832), equation 4, as TensorFlow Addons chooses it.
 
 use candle_core::Tensor;
 
@@ -33,6 +33,10 @@ pub type Triplets = Vec<(usize, usize, usize)>;
 /// Row i's value is the sum over its triplets; [`PerAnchor::mean`] divides by what [`Mining`] says. Rows without a positive
 /// or without a negative have no triplet and are undefined. Collapse value over normalised rows: m (soft: ln 2). Floor:
 /// \[m − 2\]₊ (soft: ln(1 + e⁻²)).
+///
+/// Source: Schroff et al. 2015 (arXiv 1503.03832), equation 3, whose distances are squared; here as in Hermans et al. 2017 (arXiv
+/// 1703.07737) they are not, and the choice of triplets is that of its authors' code (triplet-reid, `loss.py`, `batch_all` and `batch_hard`)
+/// and of TensorFlow Addons (`losses/triplet.py`, `triplet_semihard_loss`).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -1,4 +1,4 @@
-//! Proxy-anchor, Kim et al. 2020 (arXiv 2003.13911).
+//! Proxy-anchor, Kim et al. 2020 (arXiv 2003.13911), equation 4.
 
 use candle_core::Tensor;
 
@@ -40,6 +40,8 @@ impl Default for ProxyAnchor {
 ///
 /// # Errors
 /// If shapes do not fit, a label has no proxy, or an option is out of its range.
+///
+/// Source: Kim et al. 2020 (arXiv 2003.13911), equation 4.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

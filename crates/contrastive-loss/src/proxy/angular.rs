@@ -1,5 +1,4 @@
-//! Margins on the angle: ArcFace, Deng et al. 2019 (arXiv 1801.07698); sub-centre ArcFace, Deng et al. 2020 (ECCV),
-//! section 3.
+//! Margins on the angle: ArcFace, Deng et al. 2019 (arXiv 1801.07698), equation 3; sub-centre ArcFace, Deng et al. 2020 (ECCV).
 
 use candle_core::Tensor;
 
@@ -39,6 +38,8 @@ options! {
 /// # Errors
 /// If shapes do not fit, a label has no proxy, or an option is out of its range.
 ///
+/// Source: Deng et al. 2019 (arXiv 1801.07698), equation 3.
+///
 /// ```
 /// use candle_core::{Device, Tensor};
 /// use contrastive_loss::{ArcFace, arcface};
@@ -64,10 +65,13 @@ pub fn arcface(
 ///
 /// [`arcface`] over max_k cos(z_i, w_ck): a class may have several clusters, and outliers a centre of their own.
 ///
-/// Collapse value and floor are [`arcface`]'s.
+/// No row is undefined. Collapse value and floor are [`arcface`]'s.
 ///
 /// # Errors
 /// As [`arcface`], and if K is 0 or does not divide the number of proxies.
+///
+/// Source: Deng et al. 2020 (ECCV), "Sub-center ArcFace: Boosting Face Recognition by Large-Scale Noisy Web Faces", as
+/// pytorch-metric-learning computes it (`losses/subcenter_arcface_loss.py`).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

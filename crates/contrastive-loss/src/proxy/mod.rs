@@ -12,7 +12,7 @@ pub use angular::{ArcFace, SubCenterArcFace, arcface, subcenter_arcface};
 pub use nca::{ProxyNca, proxy_nca};
 pub use softmax::{CosFace, NormalizedSoftmax, cosface, normalized_softmax};
 
-use crate::similarity::embeddings;
+use crate::similarity::{embeddings, in_one_type, same_width};
 use crate::{Bounds, Error, PerAnchor, Result, labels, logits, normalize};
 
 /// Declares the options of a loss, with their defaults.
@@ -54,15 +54,7 @@ impl Inputs {
             embeddings(z, "embeddings")?,
             embeddings(proxies, "proxies")?,
         );
-        if z.dim(1)? != proxies.dim(1)? {
-            return Err(Error::Mismatch {
-                left: "embeddings",
-                left_shape: z.dims().to_vec(),
-                right: "proxies",
-                right_shape: proxies.dims().to_vec(),
-                need: "both need the same number of columns",
-            });
-        }
+        same_width(("embeddings", &z), ("proxies", &proxies))?;
         if per_class == 0 || !proxies.dim(0)?.is_multiple_of(per_class) {
             return Err(Error::Setting {
                 option: "sub_centers",
@@ -79,11 +71,10 @@ impl Inputs {
                 _ => Err(Error::Class { got, row, classes }),
             })
             .collect::<Result<_>>()?;
-        let wide = z.dtype() == DType::F64 || proxies.dtype() == DType::F64;
-        let dtype = if wide { DType::F64 } else { DType::F32 };
+        let (z, proxies) = in_one_type(&z, &proxies)?;
         Ok(Self {
-            z: normalize(&z.to_dtype(dtype)?)?,
-            proxies: normalize(&proxies.to_dtype(dtype)?)?,
+            z: normalize(&z)?,
+            proxies: normalize(&proxies)?,
             labels,
             classes,
         })

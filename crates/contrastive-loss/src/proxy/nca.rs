@@ -1,4 +1,4 @@
-//! Proxy-NCA, Movshovitz-Attias et al. 2017 (arXiv 1703.07464), section 3.
+//! Proxy-NCA, Movshovitz-Attias et al. 2017 (arXiv 1703.07464).
 
 use candle_core::Tensor;
 
@@ -33,6 +33,9 @@ impl Default for ProxyNca {
 ///
 /// # Errors
 /// If shapes do not fit, a label has no proxy, or κ is not a positive finite number.
+///
+/// Source: Movshovitz-Attias et al. 2017 (arXiv 1703.07464), as pytorch-metric-learning computes it (`losses/proxy_losses.py`,
+/// `ProxyNCALoss`).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

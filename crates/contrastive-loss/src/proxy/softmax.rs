@@ -1,5 +1,5 @@
-//! Classification losses over cosines: normalised softmax, Zhai and Wu 2019 (arXiv 1811.12649), section 3; CosFace, Wang et
-//! al. 2018 (arXiv 1801.09414).
+//! Classification losses over cosines: normalised softmax, Zhai and Wu 2019 (arXiv 1811.12649); CosFace, Wang et al.
+//! 2018 (arXiv 1801.09414), equation 4.
 
 use candle_core::Tensor;
 
@@ -35,6 +35,9 @@ options! {
 /// # Errors
 /// If shapes do not fit, a label has no proxy, or τ is not a positive finite number.
 ///
+/// Source: Zhai and Wu 2019 (arXiv 1811.12649), as its authors' code computes it (classification_metric_learning,
+/// `metric_learning/modules/losses.py`, `NormSoftmaxLoss`).
+///
 /// ```
 /// use candle_core::{Device, Tensor};
 /// use contrastive_loss::{NormalizedSoftmax, normalized_softmax};
@@ -65,6 +68,8 @@ pub fn normalized_softmax(
 ///
 /// # Errors
 /// If shapes do not fit, a label has no proxy, or an option is out of its range.
+///
+/// Source: Wang et al. 2018 (arXiv 1801.09414), equation 4.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -29,8 +29,10 @@ pub(super) struct Cpu<'a> {
 /// What a block of rows accumulates forward.
 #[derive(Default)]
 struct State {
+    /// Log-sum-exps, one for each of the K columns.
     running: Vec<Running>,
-    sums: Vec<f64>,
+    /// Sums, one for each of the K columns.
+    sums: Vec<Vec<f64>>,
 }
 
 impl<'a> Cpu<'a> {
@@ -55,13 +57,16 @@ impl<'a> Cpu<'a> {
 
     /// `[N, K]`: the sums of every row.
     pub(super) fn forward(&self) -> Result<Tensor> {
-        let fresh = |rows: usize| State {
-            running: match self.terms {
-                Terms::LogSumExp(masks) => masks.iter().map(|_| Running::new(rows)).collect(),
-                Terms::PositiveShares => vec![Running::new(rows)],
-                Terms::PairCosts | Terms::PositiveCosts => Vec::new(),
+        let terms = self.terms.count();
+        let fresh = |rows: usize| match self.terms {
+            Terms::LogSumExp(_) | Terms::PositiveShares => State {
+                running: vec![Running::new(rows); terms],
+                sums: Vec::new(),
             },
-            sums: vec![0.0; rows],
+            Terms::PairCosts | Terms::PositiveCosts => State {
+                running: Vec::new(),
+                sums: vec![vec![0.0; rows]; terms],
+            },
         };
         let mut states: Vec<State> = self.rows.iter().map(|rows| fresh(rows.len())).collect();
         if self.sides.symmetric() {
@@ -76,20 +81,17 @@ impl<'a> Cpu<'a> {
                 self.absorb(i, j, row, None)
             })?;
         }
-        let terms = self.terms.count();
-        let mut values = Vec::with_capacity(self.sides.anchors.len() * terms);
-        for state in &states {
-            let first = values.len();
-            values.resize(first + state.sums.len() * terms, 0f32);
-            let block = &mut values[first..];
+        let mut values = vec![0f32; self.sides.anchors.len() * terms];
+        for (state, rows) in states.iter().zip(&self.rows) {
+            let block = &mut values[rows.start * terms..rows.end * terms];
             for (k, running) in state.running.iter().enumerate() {
                 for (row, level) in running.finish().enumerate() {
                     block[row * terms + k] = level;
                 }
             }
-            if state.running.is_empty() {
-                for (value, &sum) in block.iter_mut().zip(&state.sums) {
-                    *value = sum as f32;
+            for (k, sums) in state.sums.iter().enumerate() {
+                for (row, &sum) in sums.iter().enumerate() {
+                    block[row * terms + k] = sum as f32;
                 }
             }
         }
@@ -124,11 +126,16 @@ impl<'a> Cpu<'a> {
             }
             Terms::PositiveShares => {
                 let mut shares = Vec::new();
-                place.log_shares(products, &mut shares);
+                place.log_shares::<false>(products, &mut shares);
                 row.running[0].rows(&shares, width);
+                place.log_shares::<true>(products, &mut shares);
+                row.running[1].rows(&shares, width);
             }
-            Terms::PairCosts => place.costs(products, true, &mut row.sums),
-            Terms::PositiveCosts => place.costs(products, false, &mut row.sums),
+            Terms::PairCosts => place.costs::<false>(products, true, &mut row.sums[0]),
+            Terms::PositiveCosts => {
+                place.costs::<false>(products, false, &mut row.sums[0]);
+                place.costs::<true>(products, false, &mut row.sums[1]);
+            }
         })
     }
 

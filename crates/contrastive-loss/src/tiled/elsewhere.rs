@@ -10,7 +10,7 @@ use super::sides::Sides;
 use super::two_views::{TwoSides, info_nce_over, sigmoid_over};
 use crate::catalogue::both_views;
 use crate::pairs::Pairs;
-use crate::similarity::{embeddings, normalize};
+use crate::similarity::{embeddings, normalize, same_width};
 use crate::{Error, Loss, NpairsConfig, PerAnchor, Result, TwoViews};
 
 /// The rows of all ranks, gathered, and which of them are the local ones.
@@ -39,8 +39,7 @@ impl Loss {
     /// anchors alone, has not.)
     ///
     /// With [`Gathered::sums`] a rank computes N·M similarities forward and N·M backward, its share of the work: gather embeddings,
-    /// call [`row_sums`](Self::row_sums), gather those (K numbers a row), and come here. Without, M² forward. (Over one positive in
-    /// the denominator the backward pass takes M².)
+    /// call [`row_sums`](Self::row_sums), gather those (K numbers a row), and come here. Without, M² forward.
     ///
     /// # Errors
     /// If the shapes, labels and range do not fit together, as [`forward`](Loss::forward), or if the loss has no tiled form.
@@ -98,7 +97,7 @@ impl Loss {
     }
 
     /// The local rows' sums over all gathered rows, `[N, K]` without a graph: what the ranks exchange so that each computes its own
-    /// N·M similarities alone, see [`forward_gathered`](Self::forward_gathered). K is 1 or 2; [`Gathered::sums`] is not looked at.
+    /// N·M similarities alone, see [`forward_gathered`](Self::forward_gathered). K is 1 to 3; [`Gathered::sums`] is not looked at.
     ///
     /// # Errors
     /// As [`forward_gathered`](Self::forward_gathered).
@@ -160,15 +159,7 @@ impl Loss {
         self.check()?;
         let z = embeddings(z, "embeddings")?;
         let memory = embeddings(memory, "the memory")?.to_dtype(z.dtype())?;
-        if memory.dim(1)? != z.dim(1)? {
-            return Err(Error::Mismatch {
-                left: "embeddings",
-                left_shape: z.dims().to_vec(),
-                right: "the memory",
-                right_shape: memory.dims().to_vec(),
-                need: "both need the same number of columns",
-            });
-        }
+        same_width(("embeddings", &z), ("the memory", &memory))?;
         let views = if self.needs_two_views() { 2 } else { 1 };
         count_labels(labels, z.dim(0)?, views)?;
         count_labels(memory_labels, memory.dim(0)?, 1)?;

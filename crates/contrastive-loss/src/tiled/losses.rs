@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use super::attraction::attraction;
 use super::op::Sums;
 use super::sides::{Mask, Sides, Terms};
-use crate::pairs::Pairs;
+use crate::pairs::{Pairs, lonely};
 use crate::similarity::{check_temperature, embeddings};
 use crate::{
     Denominator, NpairsConfig, NpairsTargets, NtXentConfig, PerAnchor, Result, Summation,
@@ -156,8 +156,10 @@ pub(crate) fn supcon_over(
 ///
 /// L_out,i = mean_P softplus(−l_ip) and L_in,i = ln |P| − ln Σ_P σ(l_ip).
 ///
-/// One more column carries ρ through the products: l_ip = (a_i/τ, −ρ_i)·(c_p, 1). ρ `[N, 1]` → `[N]`; 0 in rows without a
-/// negative, where each fraction is 1.
+/// One more column carries ρ through the products: l_ip = (a_i/τ, −ρ_i)·(c_p, 1). There it is a constant, and its gradient comes from
+/// the slopes that stand beside the sums, ∂L_out,i/∂ρ_i = mean_P σ(−l_ip) and ∂L_in,i/∂ρ_i = Σ_P σ(l_ip)σ(−l_ip) / Σ_P σ(l_ip): numbers of
+/// row i alone, which ranks can exchange, where the products' backward pass would need every row's tiles. ρ `[N, 1]` → `[N]`; 0 in rows
+/// without a negative, where each fraction is 1.
 fn one_positive_at_a_time(
     repulsion: &Tensor,
     anchors: &Tensor,
@@ -169,22 +171,32 @@ fn one_positive_at_a_time(
     let counts = sides.counts();
     let one = |rows: &Tensor| rows.narrow(1, 0, 1)?.ones_like();
     let scaled = anchors.affine(1.0 / config.temperature, 0.0)?;
-    let left = Tensor::cat(&[&scaled, &repulsion.neg()?], 1)?; // [N, D + 1]
+    let level = repulsion.detach(); // ρ
+    let left = Tensor::cat(&[&scaled, &level.neg()?], 1)?; // [N, D + 1]
     let candidates = candidates.unwrap_or(anchors);
     let right = Tensor::cat(&[candidates, &one(candidates)?], 1)?; // [M, D + 1]
     let pair = Arc::new(sides.as_pair());
-    let raw = match config.summation {
+    let terms = match config.summation {
+        Summation::Out => Terms::PositiveCosts,
+        Summation::In => Terms::PositiveShares,
+    };
+    let both = sums.of(&pair, terms, 1.0, &left, Some(&right))?; // [N, 2]
+    let sum = both.narrow(1, 0, 1)?.squeeze(1)?;
+    let slope = both.narrow(1, 1, 1)?.squeeze(1)?.detach();
+    let (value, slope) = match config.summation {
         Summation::Out => {
-            let costs = sums.of(&pair, Terms::PositiveCosts, 1.0, &left, Some(&right))?;
             let shares = counts.iter().map(|count| 1.0 / count.0.max(1) as f64);
-            (costs.squeeze(1)? * logits::constant(shares.collect(), counts.len(), anchors)?)?
+            let shares = logits::constant(shares.collect(), counts.len(), anchors)?;
+            ((sum * &shares)?, (slope * shares)?)
         }
         Summation::In => {
-            let shares = sums.of(&pair, Terms::PositiveShares, 1.0, &left, Some(&right))?;
             let logs = logits::constant(logs_of_positives(&counts), counts.len(), anchors)?;
-            (logs - shares.squeeze(1)?)?
+            let slope = (slope - sum.detach())?.exp()?;
+            ((logs - sum)?, slope)
         }
     };
+    let by_level = ((repulsion - level)?.squeeze(1)? * slope)?; // 0, with ρ's gradient
+    let raw = (value + by_level)?;
     let repelled: Vec<u8> = counts.iter().map(|count| u8::from(count.1 > 0)).collect();
     let repelled = Tensor::from_vec(repelled, counts.len(), anchors.device())?;
     Ok(repelled.where_cond(&raw, &raw.zeros_like()?)?)
@@ -229,10 +241,40 @@ pub(crate) fn npairs_over(
     )
 }
 
-/// Anchors without a positive, anchors without a negative.
-fn lonely(counts: &[(usize, usize)]) -> (usize, usize) {
-    (
-        counts.iter().filter(|count| count.0 == 0).count(),
-        counts.iter().filter(|count| count.1 == 0).count(),
-    )
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    /// Rows of other ranks pass no gradient to tiles of their own: what a rank computes is its share, also where one positive stands in
+    /// the denominator, whose row sums enter other row sums.
+    #[test]
+    fn one_positive_leaves_out_the_tiles_of_other_ranks() {
+        let (n, d, own) = (700, 4, 520..640); // three blocks, the last one has the local rows
+        let groups: Vec<u32> = (0..n as u32).map(|row| row % 5).collect();
+        let values = (0..n * d).map(|k| (k as f32 * 0.73).sin());
+        let z = Var::from_vec(values.collect::<Vec<_>>(), (n, d), &Device::Cpu).unwrap();
+        for summation in [Summation::Out, Summation::In] {
+            let config = SupConConfig {
+                temperature: 0.5,
+                summation,
+                denominator: Denominator::OnePositive,
+                ..SupConConfig::default()
+            };
+            let gradient = |sides: Sides, given: Option<&Tensor>| {
+                let mut sums = Sums::given(given);
+                let loss = supcon_over(&z, None, sides, &config, &mut sums).unwrap();
+                let store = loss.mean().unwrap().backward().unwrap();
+                let gradient = store.get(&z).unwrap().to_vec2::<f32>().unwrap();
+                (gradient, sums.computed().unwrap())
+            };
+            let all = Sides::itself(groups.clone());
+            let (whole, sums) = gradient(all.clone(), None);
+            assert_eq!(sums.dims(), [n, 3]);
+            let (local, _) = gradient(all.alive(own.clone()), Some(&sums));
+            assert!(local[..512].iter().flatten().all(|&g| g == 0.0));
+            assert_eq!(local[own.clone()], whole[own.clone()]);
+        }
+    }
 }

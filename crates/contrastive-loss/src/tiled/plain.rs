@@ -67,23 +67,29 @@ impl<'a> Plain<'a> {
             match self.terms {
                 Terms::LogSumExp(masks) => {
                     for &mask in masks {
-                        terms.push(self.log_sum_exp(row, mask)?);
+                        terms.push(self.log_sum_exp(row, mask, Ok)?);
                     }
                 }
-                Terms::PositiveShares => terms.push(self.log_sum_exp(row, Mask::Same)?),
+                Terms::PositiveShares => {
+                    terms.push(self.log_sum_exp(row, Mask::Same, |s| log_sigmoid(&s))?);
+                    let slope = |s: Tensor| -> Result<Tensor> {
+                        Ok((log_sigmoid(&s)? + log_sigmoid(&s.neg()?)?)?)
+                    };
+                    terms.push(self.log_sum_exp(row, Mask::Same, slope)?);
+                }
                 Terms::PairCosts | Terms::PositiveCosts => {
-                    let mut sum: Option<Tensor> = None;
+                    let (mut costs, mut slopes) = (None, None);
                     for column in self.starts(self.sides.columns().len()) {
                         let (x, weight) = self.cost_tile(row, column)?;
-                        // softplus(x) = max(x, 0) + ln(1 + e^{−|x|})
-                        let tail = (x.abs()?.neg()?.exp()? + 1.0)?.log()?;
-                        let cost = ((x.relu()? + tail)? * weight.abs()?)?.sum_keepdim(1)?;
-                        sum = Some(match sum {
-                            Some(sum) => (sum + cost)?,
-                            None => cost,
-                        });
+                        let weight = weight.abs()?;
+                        let cost = (log_sigmoid(&x.neg()?)?.neg()? * &weight)?;
+                        costs = plus(costs, cost.sum_keepdim(1)?)?;
+                        if *self.terms == Terms::PositiveCosts {
+                            let slope = (sigmoid(&x)? * weight)?;
+                            slopes = plus(slopes, slope.sum_keepdim(1)?)?;
+                        }
                     }
-                    terms.extend(sum);
+                    terms.extend(costs.into_iter().chain(slopes));
                 }
             }
             rows.push(Tensor::cat(&terms, 1)?); // [R, K]
@@ -91,14 +97,16 @@ impl<'a> Plain<'a> {
         Ok(Tensor::cat(&rows, 0)?)
     }
 
-    /// Running maximum and sum over the tiles of a block of rows → `[R, 1]`.
-    fn log_sum_exp(&self, row: usize, mask: Mask) -> Result<Tensor> {
+    /// Running maximum and sum of what `of` makes of the logits, over the tiles of a block of rows → `[R, 1]`.
+    fn log_sum_exp(
+        &self,
+        row: usize,
+        mask: Mask,
+        of: impl Fn(Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let mut running: Option<(Tensor, Tensor)> = None;
         for column in self.starts(self.sides.columns().len()) {
-            let mut logits = self.logits(row, column)?; // [R, C]
-            if *self.terms == Terms::PositiveShares {
-                logits = log_sigmoid(&logits)?;
-            }
+            let logits = of(self.logits(row, column)?)?; // [R, C]
             let mask = self.mask(row, column, mask)?;
             let least = match logits.dtype() {
                 DType::F64 => logits.ones_like()?.affine(f64::MIN, 0.0)?,
@@ -234,13 +242,11 @@ impl<'a> Plain<'a> {
                 let shifted = log_sigmoid(&s)?.broadcast_sub(&w.level)?;
                 let zeros = shifted.zeros_like()?;
                 let share = mask.where_cond(&mask.where_cond(&shifted, &zeros)?.exp()?, &zeros)?;
-                let slope = (s.exp()? + 1.0)?.recip()?; // σ(−s); 1/∞ is 0
-                Ok((share * slope)?.broadcast_mul(&w.upstream)?)
+                Ok((share * sigmoid(&s.neg()?)?)?.broadcast_mul(&w.upstream)?)
             }
             Terms::PairCosts | Terms::PositiveCosts => {
                 let (x, weight) = self.cost_tile(row, column)?;
-                let slope = (x.neg()?.exp()? + 1.0)?.recip()?; // σ(x); 1/∞ is 0
-                Ok((slope * weight)?.broadcast_mul(&weights(row, 0)?.upstream)?)
+                Ok((sigmoid(&x)? * weight)?.broadcast_mul(&weights(row, 0)?.upstream)?)
             }
         }
     }
@@ -305,6 +311,11 @@ impl<'a> Plain<'a> {
 fn log_sigmoid(s: &Tensor) -> Result<Tensor> {
     let tail = (s.abs()?.neg()?.exp()? + 1.0)?.log()?;
     Ok((s.neg()?.relu()?.neg()? - tail)?)
+}
+
+/// σ(s) = 1 / (1 + e^{−s}); 1/∞ is 0.
+fn sigmoid(s: &Tensor) -> Result<Tensor> {
+    Ok((s.neg()?.exp()? + 1.0)?.recip()?)
 }
 
 fn plus(sum: Option<Tensor>, part: Tensor) -> Result<Option<Tensor>> {

@@ -22,18 +22,19 @@ pub(crate) enum Terms {
     LogSumExp(Vec<Mask>),
     /// Σ_j softplus(−y_ij s_ij), y = 1 within a group and −1 across, over all candidates but the anchor itself.
     PairCosts,
-    /// Σ_{p ∈ P(i)} softplus(−s_ip).
+    /// Σ_{p ∈ P(i)} softplus(−s_ip); beside it Σ_{p ∈ P(i)} σ(−s_ip), which is what the sum grows by where all s_ip fall by a little.
     PositiveCosts,
-    /// ln Σ_{p ∈ P(i)} σ(s_ip); 0 where P(i) is empty.
+    /// ln Σ_{p ∈ P(i)} σ(s_ip), 0 where P(i) is empty; beside it ln Σ_{p ∈ P(i)} σ(s_ip) σ(−s_ip), by which the sum of shares falls likewise.
     PositiveShares,
 }
 
 impl Terms {
-    /// K: how many sums a row has.
+    /// K: how many sums a row has. Those that stand beside another are its slopes, and pass no gradient themselves.
     pub(crate) fn count(&self) -> usize {
         match self {
             Self::LogSumExp(masks) => masks.len(),
-            Self::PairCosts | Self::PositiveCosts | Self::PositiveShares => 1,
+            Self::PairCosts => 1,
+            Self::PositiveCosts | Self::PositiveShares => 2,
         }
     }
 }
@@ -84,10 +85,9 @@ impl Sides {
         self
     }
 
-    /// The same anchors and candidates as a matrix that is not symmetric, with the gradients of all anchors.
+    /// The same anchors and candidates as a matrix that is not symmetric.
     pub(crate) fn as_pair(&self) -> Self {
         Self {
-            live: 0..self.anchors.len(),
             candidates: Some(self.columns().to_vec()),
             ..self.clone()
         }

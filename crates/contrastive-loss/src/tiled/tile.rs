@@ -111,14 +111,15 @@ impl Place<'_> {
         );
     }
 
-    /// ln σ(s) of the anchor's group but itself, −∞ elsewhere.
-    pub(super) fn log_shares(&self, products: &[f32], logits: &mut Vec<f32>) {
+    /// ln σ(s), or with `SLOPES` ln σ(s)σ(−s), of the anchor's group but itself, −∞ elsewhere.
+    pub(super) fn log_shares<const SLOPES: bool>(&self, products: &[f32], logits: &mut Vec<f32>) {
         self.logits(products, Mask::Same, logits);
         vectorised(
             #[inline(always)]
             || {
                 for s in logits.iter_mut() {
-                    *s = -softplus(-*s).0;
+                    let slope = if SLOPES { softplus(*s).0 } else { 0.0 };
+                    *s = -softplus(-*s).0 - slope;
                 }
             },
         );
@@ -148,8 +149,14 @@ impl Place<'_> {
         );
     }
 
-    /// Σ_j softplus(−y_ij s_ij) of each row, over its group or (`across`) over all, added to `sums`; the anchor itself left out.
-    pub(super) fn costs(&self, products: &[f32], across: bool, sums: &mut [f64]) {
+    /// Σ_j softplus(−y_ij s_ij), or with `SLOPES` Σ_j σ(−y_ij s_ij), of each row, over its group or (`across`) over all, added to `sums`;
+    /// the anchor itself left out.
+    pub(super) fn costs<const SLOPES: bool>(
+        &self,
+        products: &[f32],
+        across: bool,
+        sums: &mut [f64],
+    ) {
         let far = if across { 1.0f32 } else { 0.0 };
         vectorised(
             #[inline(always)]
@@ -166,7 +173,8 @@ impl Place<'_> {
                                 let x = product * self.scale;
                                 let same = other == group;
                                 let weight = if same { 1.0 } else { far };
-                                weight * softplus(if same { -x } else { x }).0
+                                let (cost, slope) = softplus(if same { -x } else { x });
+                                weight * if SLOPES { slope } else { cost }
                             },
                         ))
                     };

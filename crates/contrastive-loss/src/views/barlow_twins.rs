@@ -40,6 +40,8 @@ impl Default for BarlowTwins {
 /// # Errors
 /// If the views do not fit each other, or an option is out of its range.
 ///
+/// Source: Zbontar et al. 2021 (arXiv 2103.03230), as its authors' code computes it (`main.py`, `BarlowTwins.forward`).
+///
 /// ```
 /// use candle_core::{Device, Tensor};
 /// use contrastive_loss::{BarlowTwins, barlow_twins};

@@ -1,10 +1,10 @@
-//! InfoNCE, van den Oord et al. 2018 (arXiv 1807.03748); with a queue of negatives, He et al. 2020 (MoCo, arXiv
-//! 1911.05722).
+//! InfoNCE, van den Oord et al. 2018 (arXiv 1807.03748), equation 4; with a queue of negatives, He et al. 2020 (MoCo, arXiv
+//! 1911.05722), equation 1.
 
 use candle_core::Tensor;
 
 use super::{diagonal, two_views, without_negatives};
-use crate::similarity::{check_temperature, embeddings, row_sums};
+use crate::similarity::{check_temperature, embeddings, row_sums, same_width};
 use crate::terms::masked;
 use crate::{Bounds, Error, PerAnchor, Result, logits};
 
@@ -46,6 +46,9 @@ impl Default for InfoNce {
 /// # Errors
 /// If the tensors do not fit each other, τ is not a positive finite number, there are neither in-batch negatives nor a
 /// queue, or `symmetric` comes with a queue.
+///
+/// Source: van den Oord et al. 2018 (arXiv 1807.03748), equation 4, with f = e^{q·k/τ}; with a queue He et al. 2020 (arXiv 1911.05722),
+/// equation 1.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -100,15 +103,7 @@ pub(crate) fn check_queue(
         });
     }
     let queue = embeddings(queue, "the queue")?.to_dtype(q.dtype())?;
-    if queue.dim(1)? != q.dim(1)? {
-        return Err(Error::Mismatch {
-            left: "the queries",
-            left_shape: q.dims().to_vec(),
-            right: "the queue",
-            right_shape: queue.dims().to_vec(),
-            need: "both need the same number of columns",
-        });
-    }
+    same_width(("the queries", q), ("the queue", &queue))?;
     Ok(Some(queue))
 }
 

@@ -5,7 +5,7 @@ mod info_nce;
 mod sigmoid;
 mod vicreg;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 pub use barlow_twins::{BarlowTwins, barlow_twins};
 pub(crate) use info_nce::check_queue;
@@ -14,7 +14,7 @@ pub(crate) use sigmoid::check_scalars;
 pub use sigmoid::{Sigmoid, sigmoid};
 pub use vicreg::{VicReg, vicreg};
 
-use crate::similarity::embeddings;
+use crate::similarity::{embeddings, in_one_type};
 use crate::{Error, PerAnchor, Result};
 
 /// Two non-empty `[N, D]` float tensors of one shape, in the type losses compute in.
@@ -29,9 +29,7 @@ pub(crate) fn two_views(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
             need: "both views need one row for each sample",
         });
     }
-    let wide = a.dtype() == DType::F64 || b.dtype() == DType::F64;
-    let dtype = if wide { DType::F64 } else { DType::F32 };
-    Ok((a.to_dtype(dtype)?, b.to_dtype(dtype)?))
+    in_one_type(&a, &b)
 }
 
 /// Values of queries, all defined; where one is `alone`, nothing repels it.

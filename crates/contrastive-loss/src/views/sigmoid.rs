@@ -40,6 +40,9 @@ impl Default for Sigmoid {
 /// # Errors
 /// If the tensors do not fit each other, or a parameter is no scalar.
 ///
+/// Source: Zhai et al. 2023 (arXiv 2303.15343), algorithm 1, whose sign the bias has; the equation of section 3.2, without a number, prints
+/// −t x·y + b.
+///
 /// ```
 /// use candle_core::{Device, Tensor};
 /// use contrastive_loss::sigmoid;

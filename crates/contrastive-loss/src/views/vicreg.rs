@@ -1,4 +1,4 @@
-//! VICReg, Bardes et al. 2022 (arXiv 2105.04906).
+//! VICReg, Bardes et al. 2022 (arXiv 2105.04906), equation 6.
 
 use candle_core::Tensor;
 
@@ -45,6 +45,8 @@ impl Default for VicReg {
 ///
 /// # Errors
 /// If the views do not fit each other, there is one row only, or an option is out of its range.
+///
+/// Source: Bardes et al. 2022 (arXiv 2105.04906), equation 6, up to what is said above.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

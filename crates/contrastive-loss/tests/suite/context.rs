@@ -254,12 +254,17 @@ fn bounds_know_the_memory_and_what_was_mined() {
     let former_y: Vec<u32> = (0..m as u32).map(|i| i % 4).collect();
     let task = Task { dim: d, classes: 4 };
     let point = |rows: usize| tensor(&[0.3, -0.2, 0.9, 0.1, 0.0, 0.4].repeat(rows), d, DType::F64);
+    let only_the_queue = InfoNce {
+        in_batch: false,
+        ..InfoNce::default()
+    };
     let mut cases: Vec<(Loss, Option<Miner>)> = vec![
         (Loss::npairs(), None),
         (Loss::supcon_out(), None),
         (Loss::supcon_in(), None),
         (Loss::nt_xent(), None),
         (InfoNce::default().into(), None),
+        (only_the_queue.into(), None),
     ];
     for loss in pairwise() {
         cases.push((Loss::Pairwise(loss.clone()), None));
@@ -278,7 +283,13 @@ fn bounds_know_the_memory_and_what_was_mined() {
             let full = loss
                 .takes_memory()
                 .then(|| filled(&loss, &former, &former_y, views));
-            for memory in [None, full] {
+            let empty = loss
+                .takes_memory()
+                .then(|| CrossBatchMemory::new(4).unwrap());
+            for memory in [None, empty, full] {
+                if memory.is_none() && loss.needs_memory() {
+                    continue;
+                }
                 let mut context = Context {
                     memory: memory.as_ref(),
                     ..Context::default()

@@ -8,6 +8,7 @@ mod edge_cases;
 mod elsewhere;
 mod gradients;
 mod reference;
+mod refusals;
 mod sampler;
 mod soft_labels;
 mod support;
