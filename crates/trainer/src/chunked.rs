@@ -10,7 +10,7 @@
 //! statistics; the running statistics move in the second pass only, once for each chunk.
 //!
 //! Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (GradCache, arXiv
-//! 2101.06983), section 3.
+//! 2101.06983).
 
 use std::ops::Range;
 
