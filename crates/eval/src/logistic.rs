@@ -308,7 +308,7 @@ const COARSE: f64 = 1e-4;
 
 /// Fits the probe for every λ of `grid` until the gradient's components are below 1e-4, keeps the one with the best
 /// validation top-1 (of equals the lower negative log-likelihood), and fits that to the tolerance. From the largest λ down, each
-/// fit starts where the one before ended.
+/// fit starts where the one before ended. `stop` is asked before every fit; `None` if it says yes.
 ///
 /// # Errors
 /// As [`fit_logistic`], and if the grid is empty or the validation features are not sound.
@@ -318,12 +318,16 @@ pub fn validated_probe(
     classes: usize,
     grid: &[f64],
     config: &LogisticConfig,
-) -> Result<ValidatedProbe> {
+    stop: impl Fn() -> bool,
+) -> Result<Option<ValidatedProbe>> {
     let mut lambdas = grid.to_vec();
     lambdas.sort_by(|a, b| b.total_cmp(a));
     let mut best: Option<(f64, f64, Logistic)> = None;
     let mut last: Option<Logistic> = None;
     for lambda in lambdas {
+        if stop() {
+            return Ok(None);
+        }
         let probe = fit_logistic(
             train,
             classes,
@@ -348,6 +352,9 @@ pub fn validated_probe(
             "the grid of λ is empty; give at least one value, such as 1e-4".to_owned(),
         ));
     };
+    if stop() {
+        return Ok(None);
+    }
     let lambda = best.lambda;
     let mut probe = fit_logistic(
         train,
@@ -356,11 +363,11 @@ pub fn validated_probe(
         Some(&best),
     )?;
     probe.iterations += best.iterations;
-    Ok(ValidatedProbe {
+    Ok(Some(ValidatedProbe {
         validation_top1: classification(&probe.predict(validation)?)?.top1,
         probe,
         training_images: train.len(),
-    })
+    }))
 }
 
 impl ValidatedProbe {
@@ -558,8 +565,12 @@ mod tests {
         };
         let (train, validation) = (half(0), half(1));
         let grid = [10.0, 1e-2, 1e-4];
-        let chosen =
-            validated_probe(&train, &validation, 4, &grid, &LogisticConfig::default()).unwrap();
+        let config = LogisticConfig::default();
+        let fit = |grid: &[f64], stop: bool| {
+            validated_probe(&train, &validation, 4, grid, &config, || stop)
+        };
+        let chosen = fit(&grid, false).unwrap().unwrap();
+        assert!(fit(&grid, true).unwrap().is_none());
         for lambda in grid {
             let config = LogisticConfig {
                 lambda,
@@ -576,7 +587,7 @@ mod tests {
             .unwrap();
         assert_eq!(record.top1, chosen.validation_top1);
         assert_eq!(record.training_images as usize, train.len());
-        assert!(validated_probe(&train, &validation, 4, &[], &LogisticConfig::default()).is_err());
+        assert!(fit(&[], false).is_err());
     }
 
     #[test]

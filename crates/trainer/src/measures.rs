@@ -106,15 +106,14 @@ pub(crate) fn probes(
             total: all.len(),
         });
         let record = once(lab, stage.arm, &format!("probe-{name}"), |lab| {
-            if lab.stop_asked() {
-                return Ok(None);
-            }
             let rows = (train.len() as f64 * label_share).ceil() as usize;
             let some = train.balanced_subset(rows.max(classes));
             let labelled = mislabelled(&some, *label_noise, classes, seed, "train");
             let judges = mislabelled(&validation, *label_noise, classes, seed, "validation");
             let lambdas = &settings.lbfgs_lambdas;
-            let probe = eval::validated_probe(&labelled, &judges, classes, lambdas, &config)?;
+            let stop = || lab.stop_asked();
+            let probe = eval::validated_probe(&labelled, &judges, classes, lambdas, &config, stop)?;
+            let Some(probe) = probe else { return Ok(None) };
             let path = lab.folder.probe_predictions(stage.arm, name);
             if !path.exists() {
                 probe.probe.predict(&test)?.save(&path)?;
