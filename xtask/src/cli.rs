@@ -77,6 +77,12 @@ pub enum Command {
     /// Write a finished arm as a folder for other programs: safetensors, ONNX, config.json, model card.
     Export(ExportArgs),
     /// Pretrain with several losses at equal budget and compare linear probes on the test split.
+    #[command(mut_arg("recipe", |arg| arg
+        .help("A recipe that comes with the program, or a TOML file of your own [default: losses]")
+        .long_help("A recipe that comes with the program, or a TOML file of your own [default: losses].")))]
+    #[command(mut_arg("run_dir", |arg| arg
+        .help("Where the runs live [default: runs/losses]")
+        .long_help("Where the runs live [default: runs/losses].")))]
     CompareLosses(CompareArgs),
     /// Measure training steps per second, alone or against stock Candle or PyTorch.
     Bench(BenchArgs),
@@ -120,7 +126,8 @@ pub struct Common {
         long,
         value_name = "N",
         allow_negative_numbers = true,
-        allow_hyphen_values = true
+        allow_hyphen_values = true,
+        value_parser = seed
     )]
     pub seed: Option<u64>,
 
@@ -209,18 +216,13 @@ pub struct CompareArgs {
     #[command(flatten)]
     pub stages: StageArgs,
 
-    /// The losses, by name.
-    #[arg(
-        long,
-        value_name = "NAME,NAME,…",
-        value_delimiter = ',',
-        default_value = "npairs,supcon_out,supcon_in,nt_xent"
-    )]
+    /// The losses, by name [default: npairs,supcon_out,supcon_in,nt_xent].
+    #[arg(long, value_name = "NAME,NAME,…", value_delimiter = ',')]
     pub losses: Vec<Loss>,
 
-    /// One run of each loss for every seed from --seed on; the table has means and ranges.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
-    pub seeds: u64,
+    /// One run of each loss for every seed from --seed on; the table has means and ranges [default: 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub seeds: Option<u64>,
 
     /// Also put the table into this text file, between `<!-- losses -->` and `<!-- /losses -->`.
     #[arg(long, value_name = "FILE")]
@@ -346,6 +348,14 @@ pub struct LossArgs {
     pub worker: Option<usize>,
 }
 
+/// A seed: what TOML holds as a whole number.
+fn seed(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok();
+    number
+        .filter(|seed| i64::try_from(*seed).is_ok())
+        .ok_or_else(|| format!("use a whole number from 0 to {}", i64::MAX))
+}
+
 /// `key=value`, with a key that is not empty.
 fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -390,7 +400,22 @@ mod tests {
         for (line, wants) in [
             (&["run-all", "--sed", "3"][..], &["--sed", "--seed"][..]),
             (&["run-al"], &["run-al", "run-all"]),
-            (&["run-all", "--seed", "-1x"], &["--seed", "-1x"]),
+            (
+                &["run-all", "--seed", "-1x"],
+                &["--seed", "-1x", "whole number from 0"],
+            ),
+            (
+                &["run-all", "--seed", "-1"],
+                &["--seed", "-1", "whole number from 0"],
+            ),
+            (
+                &["export", "--license", "garbage"],
+                &["--license", "garbage", "apache-2.0"],
+            ),
+            (
+                &["compare-losses", "--losses", "triplets"],
+                &["--losses", "triplets", "supcon_out"],
+            ),
             (
                 &["run-all", "--set", "epochs"],
                 &["--set", "epochs", "KEY=VALUE"],

@@ -145,6 +145,9 @@ pub fn line(error: &anyhow::Error) -> String {
         }
         last = cause;
     }
+    if text.contains("No space left on device") {
+        text.push_str("; free space, then go on (a run: with --resume --run-dir)");
+    }
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ")
 }
@@ -165,6 +168,16 @@ mod tests {
             .context("outer")
             .unwrap_err();
         assert_eq!(code(&wrapped), 2);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_disk_comes_with_what_to_do() {
+        let full = std::io::Error::from_raw_os_error(28);
+        let text = line(&from_trainer(trainer::Error::Io(full)));
+        assert!(text.contains("No space left on device"), "{text}");
+        assert!(text.contains("free space, then go on"), "{text}");
+        assert!(!line(&anyhow!("permission denied")).contains("free space"));
     }
 
     #[test]

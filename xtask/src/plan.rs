@@ -9,6 +9,7 @@ use trainer::{CheckedRecipe, Recipe};
 
 use crate::{
     cli::Common,
+    commands::seeds,
     device::{self, DeviceChoice},
     exit::{bad_input, from_data, from_trainer},
     notice,
@@ -86,6 +87,10 @@ impl Plan {
         } = chosen;
         let dataset = match dataset {
             Some(dataset) => dataset,
+            None if resume => {
+                let flags = at_recorded_data(flags, &run_dir)?;
+                open_data(&flags, &recipe.data, screen)?
+            }
             None => open_data(flags, &recipe.data, screen)?,
         };
         recipes::fit(&mut recipe, flags, dataset.info(), screen);
@@ -132,7 +137,7 @@ impl Plan {
         let data = recipe
             .as_ref()
             .map_or(&recorded.data, |recipe| &recipe.data);
-        let dataset = open_data(flags, data, screen)?;
+        let dataset = open_data(&at_recorded_data(flags, &run_dir)?, data, screen)?;
         let recipe = match recipe {
             Some(mut recipe) => {
                 // What the folder holds was fitted when the run began.
@@ -164,13 +169,8 @@ pub fn root_of_seeds(flags: &Common, count: u32) -> Result<(PathBuf, u64)> {
                 let recipe = recipes::load(&begun.to_string_lossy())?;
                 return Ok((run_dir.clone(), recipe.seed));
             }
-            let names = fs_err::read_dir(run_dir).into_iter().flatten().flatten();
-            let seeds = names.filter_map(|entry| {
-                let name = entry.file_name();
-                name.to_str()?.strip_prefix("seed-")?.parse::<u64>().ok()
-            });
-            if let Some(first) = seeds.min() {
-                return Ok((run_dir.clone(), first));
+            if let Some(first) = seeds::seeds_in(run_dir).first() {
+                return Ok((run_dir.clone(), *first));
             }
         }
     }
@@ -254,6 +254,40 @@ impl Choice {
     }
 }
 
+/// The flags, and where they name no place for the data, the one where the run found them.
+///
+/// # Errors
+/// If the run found its data in a folder that is not there any more.
+pub fn at_recorded_data(flags: &Common, run_dir: &Path) -> Result<Common> {
+    let mut flags = flags.clone();
+    let embedded = flags.dataset == Some(DatasetName::Synthetic);
+    let Some(found) = trainer::recorded_dataset(run_dir)
+        .ok()
+        .filter(|found| flags.data_dir.is_none() && !embedded && !found.synthetic)
+    else {
+        return Ok(flags);
+    };
+    // Runs of older versions know only what was typed.
+    let typed = || Some(PathBuf::from(&found.source)).filter(|path| path.exists());
+    let Some(there) = found.data_dir.clone().or_else(typed) else {
+        return Ok(flags);
+    };
+    if there.exists() {
+        flags.data_dir = Some(there);
+        return Ok(flags);
+    }
+    let wanted = trainer::recorded_recipe(run_dir).map(|recipe| recipe.data.dataset);
+    let options = SourceOptions::from_env(wanted.unwrap_or_default());
+    match options.data_folder() {
+        Some(_) => Ok(flags),
+        None => Err(bad_input(format!(
+            "the run {} found its data in {}, which is not there any more; say where they are now with --data-dir",
+            run_dir.display(),
+            there.display()
+        ))),
+    }
+}
+
 /// Opens a data set and shows on the way what happens; synthetic data get their notice.
 pub fn open_data(flags: &Common, data: &trainer::Data, screen: &Screen) -> Result<Dataset> {
     let mut options = SourceOptions::from_env(data.dataset);
@@ -302,6 +336,9 @@ fn goes_on(run_dir: &Path, resume: bool, existing: Existing) -> Result<bool> {
             ))),
             _ => Ok(true),
         };
+    }
+    if let Some(error) = seeds::refusal(run_dir) {
+        return Err(error);
     }
     if existing == Existing::Needed
         || (resume && !trainer::never_began(run_dir).map_err(from_trainer)?)

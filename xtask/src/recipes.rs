@@ -97,6 +97,14 @@ pub fn apply(recipe: &mut Recipe, flags: &Common) -> Result<()> {
             recipe.model.init.clone_from(init);
         }
     }
+    if let Some(folder) = &flags.data_dir
+        && flags.dataset == Some(DatasetName::Synthetic)
+    {
+        return Err(bad_input(format!(
+            "--data-dir {} has no meaning with --dataset synthetic, which is embedded; leave one of the two out",
+            folder.display()
+        )));
+    }
     if flags.data_dir.is_some() && recipe.data.dataset == DatasetName::Synthetic {
         return Err(bad_input(format!(
             "--data-dir has no meaning with the embedded data set that recipe `{}` asks for; add --dataset auto, or leave it out",

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, Result, anyhow};
 use cifar_data::{DatasetName, SourceOptions};
 use eval::{ReportInput, Results};
-use trainer::{Event, Experiment, Options, Outcome, Precision, Recipe, StageId, StopFlag};
+use trainer::{
+    Event, Experiment, Options, Outcome, Precision, Recipe, StageId, StageKind, StopFlag,
+};
 
 use crate::{
     cli::StageArgs,
@@ -155,6 +157,11 @@ impl Session {
         }
         self.screen
             .note(format!("folder   {}", self.run_dir().display()));
+        if self.stages().iter().all(|s| self.experiment.is_done(*s)) {
+            self.screen.note("plan     every stage is done");
+            self.screen.expect(self.stages(), BTreeMap::new());
+            return Ok(());
+        }
         self.screen
             .note("plan     measuring the first steps of each stage …");
         let estimate = self.experiment.estimate().map_err(from_trainer)?;
@@ -174,9 +181,18 @@ impl Session {
             "         about {total} in all, at the speed of the first steps"
         ));
         if let Some(budget) = self.experiment.budget() {
-            for line in budget_lines(budget) {
+            for line in budget_lines(budget, recipe.budget_minutes) {
                 self.screen.note(line);
             }
+        }
+        let least = |stage: &StageId| {
+            let training = recipe.training(stage.kind);
+            training.is_none_or(|t| t.epochs <= 1) || is_head(*stage)
+        };
+        if stages.iter().all(least)
+            && let Some(line) = unmet(recipe.budget_minutes, seconds.values().sum())
+        {
+            self.note(&line);
         }
         self.screen.expect(stages, seconds);
         Ok(())
@@ -254,17 +270,39 @@ fn write_report(folder: &Path, input: &ReportInput) -> Result<()> {
     Ok(())
 }
 
+/// Whether a stage trains a head on a frozen encoder: the budget of minutes leaves those as they are.
+fn is_head(stage: StageId) -> bool {
+    matches!(stage.kind, StageKind::Probe | StageKind::Head)
+}
+
+/// What is said of minutes that the fewest epochs do not fit into.
+fn unmet(minutes: Option<f64>, needed: f64) -> Option<String> {
+    let minutes = minutes.filter(|minutes| needed > minutes * 60.0)?;
+    Some(format!(
+        "budget   {minutes} minutes cannot be met: with one epoch of each encoder it takes about {}",
+        duration(seconds_of(needed))
+    ))
+}
+
 /// What each arm will cost, all its stages counted.
-fn budget_lines(budget: &eval::BudgetRecord) -> Vec<String> {
-    let how = match &budget.equalised_by {
-        Some(by) => format!("made equal to the baseline by {by}"),
-        None => "as the recipe has them".to_owned(),
+fn budget_lines(budget: &eval::BudgetRecord, minutes: Option<f64>) -> Vec<String> {
+    let how = match (&budget.equalised_by, minutes) {
+        (Some(by), _) => format!("made equal to the baseline by {by}"),
+        (None, Some(minutes)) => format!("lowered, if need be, to fit into {minutes} minutes"),
+        (None, None) => "as the recipe has them".to_owned(),
     };
     let mut lines = vec![format!("budget   {how}; multiply-adds of all stages")];
     for (name, arm) in &budget.arms {
         lines.push(format!(
-            "         {name:<22}{:>6} epochs{:>13} images{:>11.2e}",
-            arm.encoder_epochs, arm.images_seen, arm.multiply_adds as f64
+            "         {name:<22}{:>6} {:<6}{:>13} images{:>11.2e}",
+            arm.encoder_epochs,
+            if arm.encoder_epochs == 1 {
+                "epoch"
+            } else {
+                "epochs"
+            },
+            arm.images_seen,
+            arm.multiply_adds as f64
         ));
     }
     lines
@@ -316,4 +354,36 @@ fn resume_line(command: &str, args: &StageArgs, run_dir: &Path) -> String {
         line += &format!(" --device {device}");
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_says_what_became_of_it() {
+        let mut budget = eval::BudgetRecord::default();
+        for (name, encoder_epochs) in [("baseline", 1), ("contrastive", 12)] {
+            let arm = eval::ArmBudget {
+                encoder_epochs,
+                ..eval::ArmBudget::default()
+            };
+            budget.arms.insert(name.to_owned(), arm);
+        }
+        let lines = budget_lines(&budget, None);
+        assert!(lines[0].contains("as the recipe has them"), "{lines:?}");
+        assert!(lines[1].contains(" 1 epoch  "), "{lines:?}");
+        assert!(lines[2].contains(" 12 epochs "), "{lines:?}");
+        assert_eq!(lines[1].chars().count(), lines[2].chars().count());
+        let lines = budget_lines(&budget, Some(0.01));
+        assert!(lines[0].contains("fit into 0.01 minutes"), "{lines:?}");
+
+        assert_eq!(unmet(None, 13.0), None);
+        assert_eq!(unmet(Some(1.0), 13.0), None);
+        let line = unmet(Some(0.01), 13.0).unwrap();
+        assert!(
+            line.contains("0.01 minutes cannot be met") && line.contains("13s"),
+            "{line}"
+        );
+    }
 }

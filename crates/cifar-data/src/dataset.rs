@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -94,6 +94,10 @@ pub struct DatasetInfo {
     pub height: usize,
     /// Columns of an image.
     pub width: usize,
+    /// The folder or file that the user named, as an absolute path: where a later program finds the data again. None for downloaded and
+    /// drawn images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
     /// Whether they are images of the user's own, rather than a copy of a published set or drawn ones.
     #[serde(default)]
     pub user_images: bool,

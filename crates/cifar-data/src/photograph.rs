@@ -15,6 +15,22 @@ use crate::source::decode;
 /// If there is no photograph, or one cannot be read or decoded; the message names the file.
 pub fn read_photographs(paths: &[PathBuf], height: usize, width: usize) -> Result<Images> {
     let read = |path: &PathBuf| {
+        if path.is_dir() {
+            return Err(Error::file(
+                path,
+                "a PNG or JPEG image",
+                "a folder",
+                "name the files in it",
+            ));
+        }
+        if !path.exists() {
+            return Err(Error::file(
+                path,
+                "a PNG or JPEG image",
+                "no file",
+                "name one that is there",
+            ));
+        }
         let bytes = fs_err::read(path)?;
         let decoded = decode::decode(&bytes).map_err(|found| not_an_image(path, found))?;
         Ok(decode::fit(decoded, (height, width)))
@@ -38,6 +54,18 @@ pub fn read_photographs(paths: &[PathBuf], height: usize, width: usize) -> Resul
 /// # Errors
 /// If a folder cannot be listed, or there is no photograph in it.
 pub fn find_photographs(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        let instead = match folder.exists() {
+            true => "a file",
+            false => "nothing",
+        };
+        return Err(Error::file(
+            folder,
+            "a folder with photographs",
+            instead,
+            "name one that is there",
+        ));
+    }
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {

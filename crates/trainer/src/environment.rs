@@ -1,7 +1,9 @@
 //! On what a run began: `environment.json`, on disk before step 0.
 
+use crate::folder::ENVIRONMENT;
 use crate::recipe::Recipe;
 use crate::splits::Splits;
+use crate::{Error, Result, files};
 use candle_core::Device;
 use cifar_data::{DatasetInfo, Normalization};
 use kernels::Isa;
@@ -10,6 +12,22 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The data that a run began with, and where it found them, as `environment.json` has it. Takes no lock and changes nothing.
+///
+/// # Errors
+/// If the folder holds no run, or the file is damaged.
+pub fn recorded_dataset(run_dir: impl AsRef<Path>) -> Result<DatasetInfo> {
+    let path = run_dir.as_ref();
+    let file = path.join(ENVIRONMENT);
+    if !file.is_file() {
+        return Err(Error::NoRun {
+            path: path.to_owned(),
+            missing: ENVIRONMENT.to_owned(),
+        });
+    }
+    Ok(files::read_json::<RunRecord>(&file)?.dataset)
+}
 
 /// Everything about a run that its recipe does not say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -162,6 +180,12 @@ pub(crate) fn now() -> String {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_secs()),
     )
+}
+
+/// When a file was last written, as RFC 3339 in UTC.
+pub(crate) fn written(path: &Path) -> Option<String> {
+    let time = std::fs::metadata(path).ok()?.modified().ok()?;
+    Some(rfc3339(time.duration_since(UNIX_EPOCH).ok()?.as_secs()))
 }
 
 /// Seconds since 1970 as RFC 3339 (days to civil date after Howard Hinnant).

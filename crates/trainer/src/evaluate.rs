@@ -1,7 +1,7 @@
 //! The end of an arm: the only place that opens the test split. Its predictions are written once, atomically.
 
 use crate::experiment::{Experiment, Outcome};
-use crate::features::FeatureSet;
+use crate::features::{Extraction, FeatureSet};
 use crate::folder::Done;
 use crate::gallery::save_pictures;
 use crate::model::{Encoder, Head};
@@ -192,9 +192,10 @@ fn train_record(lab: &Experiment, arm: Arm, encoder: &Encoder) -> Result<TrainRe
     .filter(|_| frozen > 0);
     for stage in plan::rests_on(lab.recipe(), arm) {
         let done: Done = files::read_json(&lab.folder.done_record(stage))?;
-        // Their seconds are part of the first head's.
-        if matches!(stage.kind, StageKind::Probe | StageKind::Head) {
-            stages.extend(features.take());
+        if matches!(stage.kind, StageKind::Probe | StageKind::Head)
+            && let Some(record) = features.take()
+        {
+            stages.push(timed(lab, stage, record, frozen > validation)?);
         }
         // Features that were computed once are no images seen.
         let images = if lab.recipe().augments(stage.kind) {
@@ -217,6 +218,35 @@ fn train_record(lab: &Experiment, arm: Arm, encoder: &Encoder) -> Result<TrainRe
         });
     }
     Ok(TrainRecord::over(stages))
+}
+
+/// The record of the features that a head reads, with what computing them took: those of the training images only where a head
+/// needs them.
+fn timed(
+    lab: &Experiment,
+    stage: StageId,
+    record: StageRecord,
+    train: bool,
+) -> Result<StageRecord> {
+    let frozen = plan::frozen(lab.recipe(), stage);
+    let (mut seconds, mut joules) = (0.0, Some(0.0));
+    for split in [train.then_some("train"), Some("validation")]
+        .into_iter()
+        .flatten()
+    {
+        // None for an empty split, nor in a run folder of an older version.
+        let path = lab.folder.features_record(frozen, split);
+        if path.is_file() {
+            let spent: Extraction = files::read_json(&path)?;
+            seconds += spent.seconds;
+            joules = joules.zip(spent.joules).map(|(sum, more)| sum + more);
+        }
+    }
+    Ok(StageRecord {
+        seconds,
+        joules: joules.filter(|joules| *joules > 0.0),
+        ..record
+    })
 }
 
 /// The features of a frozen encoder that heads are trained on: one forward pass for each image.

@@ -2,7 +2,7 @@
 
 use crate::budget::{self, Costs};
 use crate::checkpoint::{Checkpoint, Position};
-use crate::environment::RunRecord;
+use crate::environment::{RunRecord, now};
 use crate::features::FeatureSet;
 use crate::folder::{CONFIG, Done, ENVIRONMENT, RECIPE, RunFolder, read_recipe};
 use crate::journal::{Journal, JournalPosition};
@@ -102,6 +102,7 @@ impl Experiment {
                 observer.event(event);
             }
         })?;
+        check_classes(dataset.info())?;
         let splits = Splits::open(&dataset, recipe)?;
         speed::check_batches(recipe, &splits)?;
         let folder = RunFolder::create(run_dir.as_ref())?;
@@ -460,6 +461,7 @@ impl Experiment {
             multiply_adds: position.images.saturating_mul(multiply_adds_per_image),
             seconds: position.seconds,
             joules: position.joules,
+            finished: None,
             validation_accuracy: position.validation_accuracy,
             selected_epoch: position.best.map(|(epoch, _)| epoch),
             journal: JournalPosition::default(),
@@ -481,11 +483,31 @@ impl Experiment {
             test_top1,
         });
         done.journal = self.journal.sync()?;
+        done.finished = Some(now());
         files::write_json(&self.folder.done_record(stage), &done)?;
         let checkpoint = self.folder.checkpoint(stage);
         if checkpoint.exists() {
             fs_err::remove_file(checkpoint)?;
         }
         Ok(())
+    }
+}
+
+/// Refuses data in which there is nothing to tell apart.
+fn check_classes(data: &DatasetInfo) -> Result<()> {
+    match data.classes.as_slice() {
+        [_, _, ..] => Ok(()),
+        few => Err(Error::Unfit {
+            message: format!(
+                "{} has {} ({}), and a classifier tells at least two apart: add a folder of images for another class",
+                data.source,
+                if few.is_empty() {
+                    "no class"
+                } else {
+                    "one class"
+                },
+                few.join(", ")
+            ),
+        }),
     }
 }

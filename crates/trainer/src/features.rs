@@ -1,15 +1,27 @@
 //! Features of a frozen encoder: computed once per image, without a graph, and kept in the run folder.
 
+use crate::energy::Meter;
 use crate::experiment::Experiment;
 use crate::feed::Batch;
 use crate::model::Encoder;
-use crate::{Error, Event, Result, StageId, plan};
+use crate::{Error, Event, Result, StageId, files, plan};
 use candle_core::{Device, Tensor};
 use cifar_data::Loader;
 use resnet::{Mode, read_safetensors, write_safetensors};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
+
+/// What it took to compute a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Extraction {
+    /// Wall time, decoding and normalisation included.
+    pub seconds: f64,
+    /// Energy of the processor packages, where the machine tells.
+    pub joules: Option<f64>,
+}
 
 /// A feature table.
 #[derive(Clone, Debug)]
@@ -132,6 +144,9 @@ impl Experiment {
                 splits.plain_loader(&splits.images, indices, self.recipe().evaluate.batch_size)?;
             let device = self.device().clone();
             let total = indices.len();
+            let started = Instant::now();
+            let mut meter = Meter::of_this_machine();
+            let mut joules = 0.0;
             let features = FeatureSet::compute(&loader, encoder, &device, |done| {
                 self.tell(&Event::Progress {
                     stage,
@@ -139,12 +154,22 @@ impl Experiment {
                     done,
                     total,
                 });
+                if let Some(meter) = &mut meter {
+                    joules += meter.joules();
+                }
                 !self.stop_asked()
             })?;
             let Some(features) = features else {
                 return Ok(None);
             };
-            fs_err::create_dir_all(self.folder.arm(plan::frozen(self.recipe(), stage).owner))?;
+            let frozen = plan::frozen(self.recipe(), stage);
+            fs_err::create_dir_all(self.folder.arm(frozen.owner))?;
+            let spent = Extraction {
+                seconds: started.elapsed().as_secs_f64(),
+                joules: meter.map(|mut meter| joules + meter.joules()),
+            };
+            // Before the table: where that is, it is known what it took.
+            files::write_json(&self.folder.features_record(frozen, split), &spent)?;
             features.save(&path)?;
             features
         };

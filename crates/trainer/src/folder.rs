@@ -7,6 +7,7 @@
 //! checkpoints/<arm>-<stage>.safetensors        of stages under way
 //! <arm>/encoder.safetensors  head-*.safetensors  features-*.safetensors  predictions-*.safetensors
 //! <arm>/measured/<name>.json                   what an evaluation measured on request, one by one
+//! <arm>/features-*.json                        how long they took
 //! <arm>/snapshots/<stage>-<epochs>.safetensors similarities of a few validation images in the course of training
 //! <arm>/<stage>.json                           written last: the stage is done
 //! samples.safetensors  pictures.safetensors    test photographs for the report
@@ -44,6 +45,9 @@ pub(crate) struct Done {
     /// Energy of the processor packages over all processes, where the machine tells.
     #[serde(default)]
     pub joules: Option<f64>,
+    /// When it was done, RFC 3339; runs of older versions have not kept it.
+    #[serde(default)]
+    pub finished: Option<String>,
     /// Accuracy on the validation split at the end.
     pub validation_accuracy: Option<f64>,
     /// The epoch that was handed on, where that was a choice.
@@ -174,6 +178,11 @@ impl RunFolder {
     pub fn features(&self, frozen: Frozen, split: &str) -> PathBuf {
         self.arm(frozen.owner)
             .join(format!("{}features-{split}.safetensors", start(frozen)))
+    }
+
+    /// What computing them took.
+    pub fn features_record(&self, frozen: Frozen, split: &str) -> PathBuf {
+        self.features(frozen, split).with_extension("json")
     }
 
     /// A head trained on it, for `arm`.

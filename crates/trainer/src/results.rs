@@ -1,6 +1,6 @@
 //! What a run found, collected from its folder: results, curves, maps and sample photographs.
 
-use crate::environment::now;
+use crate::environment::written;
 use crate::evaluate::stage_name;
 use crate::experiment::Experiment;
 use crate::folder::{CONFIG, Done};
@@ -33,7 +33,7 @@ impl Experiment {
             });
         }
         let mut environment = self.record.environment.clone();
-        environment.finished = Some(now());
+        environment.finished = self.finished()?;
         let recipe = serde_json::to_value(&**self.recipe()).map_err(|e| Error::RecipeSyntax {
             message: e.to_string(),
         })?;
@@ -51,6 +51,7 @@ impl Experiment {
             let note = format!("Training began with the weights {name} ({checksum}).");
             results.notes.push(note);
         }
+        results.notes.extend(self.warnings()?);
         let mut right = BTreeMap::new();
         for arm in arms {
             let result: eval::ArmResult = files::read_json(&self.folder.result(arm))?;
@@ -65,6 +66,24 @@ impl Experiment {
             }
         }
         Ok(results)
+    }
+
+    /// When the last stage was done.
+    fn finished(&self) -> Result<Option<String>> {
+        let mut last = None;
+        for stage in self.stages() {
+            if let Some(done) = self.done(stage)? {
+                let path = self.folder.done_record(stage);
+                last = last.max(done.finished.or_else(|| written(&path)));
+            }
+        }
+        Ok(last)
+    }
+
+    /// What the run was warned of, such as a collapse: a figure of such an arm must not be read without it.
+    fn warnings(&self) -> Result<Vec<String>> {
+        let journal = fs_err::read_to_string(self.run_dir().join(METRICS))?;
+        Ok(warnings_in(&journal))
     }
 
     /// Which test images the headline head of each evaluated arm got right, in the order of the test split.
@@ -258,6 +277,30 @@ impl Experiment {
     }
 }
 
+/// The warnings of a journal, each once.
+fn warnings_in(journal: &str) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    for line in journal.lines() {
+        // The last line may still be on its way.
+        let Ok(line) = serde_json::from_str::<Value>(line) else {
+            continue;
+        };
+        if let (Some("warning"), Some(message)) = (line["event"].as_str(), line["message"].as_str())
+        {
+            let place = line["stage"].as_str().map(|stage| format!(" of {stage}"));
+            let note = format!(
+                "Warning{}: {}.",
+                place.unwrap_or_default(),
+                message.trim_end_matches('.')
+            );
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+    }
+    notes
+}
+
 /// What must be said first: arms whose training images are changed in different ways. None where they are not.
 fn augmentation_note(recipe: &Recipe) -> Option<String> {
     let mut seen: Vec<(&str, Policy, usize)> = Vec::new();
@@ -388,6 +431,22 @@ mod tests {
             augmentation_note(&recipe),
             None,
             "one kind of training differs from nothing"
+        );
+    }
+
+    #[test]
+    fn warnings_of_the_run_are_noted_once_each() {
+        let journal = "{\"event\":\"step\",\"stage\":\"contrastive/pretrain\",\"loss\":1.0}\n\
+                       {\"event\":\"warning\",\"stage\":\"contrastive/pretrain\",\"message\":\"the embeddings collapse\"}\n\
+                       {\"event\":\"warning\",\"stage\":\"contrastive/pretrain\",\"message\":\"the embeddings collapse\"}\n\
+                       {\"event\":\"warning\",\"stage\":null,\"message\":\"another stem.\"}\n\
+                       {\"event\":\"warn";
+        assert_eq!(
+            warnings_in(journal),
+            [
+                "Warning of contrastive/pretrain: the embeddings collapse.",
+                "Warning: another stem."
+            ]
         );
     }
 

@@ -1,6 +1,6 @@
 //! The training photographs and who may look at which. The test split is not among them.
 
-use crate::{Recipe, Result, StageId};
+use crate::{Error, Recipe, Result, StageId};
 use cifar_data::{
     Dataset, Images, Loader, LoaderConfig, Normalization, Policy, Sampler, validation_split,
 };
@@ -22,6 +22,16 @@ impl Splits {
     /// Decodes the training images and carves the validation split from them.
     pub fn open(dataset: &Dataset, recipe: &Recipe) -> Result<Self> {
         let images = Arc::new(dataset.train()?);
+        if recipe.data.validation >= images.len() {
+            return Err(Error::RecipeField {
+                field: "data.validation".to_owned(),
+                value: recipe.data.validation.to_string(),
+                remedy: format!(
+                    "at least one of the {} training images must be left to train on: use fewer",
+                    images.len()
+                ),
+            });
+        }
         let split = validation_split(&images.labels, recipe.data.validation, recipe.seed)?;
         let train = match recipe.data.train_limit {
             Some(limit) if limit < split.train.len() => {

@@ -2,7 +2,7 @@
 
 use crate::model::Encoder;
 use crate::recipe::{CheckedRecipe, Recipe};
-use crate::{Event, Result};
+use crate::{Error, Event, Result};
 use candle_core::Device;
 use resnet::{HubConfig, Init};
 use std::path::PathBuf;
@@ -44,6 +44,16 @@ impl InitialWeights {
     ) -> Result<Option<Self>> {
         if *init == Init::Random {
             return Ok(None);
+        }
+        if let Init::File(path) = init
+            && !path.is_file()
+        {
+            return Err(Error::Unfit {
+                message: format!(
+                    "the first weights `{}` are no file; name a .safetensors file that is there, hub:OWNER/NAME, or random (--init)",
+                    path.display()
+                ),
+            });
         }
         let mut hub = HubConfig::from_env()?;
         hub.offline |= offline;

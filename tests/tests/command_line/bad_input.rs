@@ -11,7 +11,26 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["run-al"], &["run-al", "run-all"]),
     (&["run-all", "--recip", "smoke"], &["--recip", "--recipe"]),
     (&["run-all", "--seed", "minus"], &["--seed", "minus"]),
-    (&["run-all", "--seed", "-1"], &["-1"]),
+    (
+        &["run-all", "--seed", "-1"],
+        &["--seed", "-1", "whole number from 0"],
+    ),
+    (
+        &["export", "--run-dir=no-run", "--to=x", "--license=garbage"],
+        &["--license", "garbage", "apache-2.0"],
+    ),
+    (
+        &["compare-losses", "--losses=npairs,npairs"],
+        &["--losses npairs,npairs", "twice"],
+    ),
+    (
+        &["embed", "empty", "--out=nowhere/e.npy", "--run-dir=no-run"],
+        &["--out nowhere/e.npy", "no folder nowhere"],
+    ),
+    (
+        &["search", "a.png", "--strip=s.jpg", "--run-dir=no-run"],
+        &["--strip s.jpg", ".png"],
+    ),
     (
         &["run-all", "--device", "tpu"],
         &["--device", "tpu", "metal"],
@@ -138,7 +157,7 @@ const REFUSED: &[(&[&str], &[&str])] = &[
             "--set",
             "data.validation=999999",
         ],
-        &["validation", "999999"],
+        &["data.validation", "999999", "training images"],
     ),
     (
         &[
@@ -230,7 +249,15 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     // data
     (
         &["run-all", "--recipe", "quick", "--data-dir", "nowhere"],
-        &["nowhere"],
+        &["nowhere", "--data-dir"],
+    ),
+    (
+        &["run-all", "--recipe", "quick", "--data-dir", "typo.toml"],
+        &["typo.toml", "folder", "parquet"],
+    ),
+    (
+        &["download", "--dataset=synthetic", "--data-dir=empty"],
+        &["--data-dir empty", "--dataset synthetic", "leave one"],
     ),
     (
         &["run-all", "--recipe", "quick", "--data-dir", "empty"],
@@ -285,6 +312,46 @@ const REFUSED: &[(&[&str], &[&str])] = &[
         &["--run-dir", "range.toml/run"],
     ),
     (
+        &["run-all", "--seeds=2", "--resume", "--run-dir=no-run"],
+        &["no-run", "no runs of several seeds", "--resume"],
+    ),
+    (
+        &["run-all", "--seeds=2", "--resume", "--run-dir=taken"],
+        &["taken", "no runs of several seeds"],
+    ),
+    (
+        &["run-all", "--seeds=2", "--run-dir=taken"],
+        &["taken", "thesis.tex", "--run-dir"],
+    ),
+    (
+        &["run-all", "--seeds=2", "--run-dir=single"],
+        &["single", "run of one seed", "without --seeds"],
+    ),
+    (
+        &["run-all", "--seeds=2", "--resume", "--run-dir=single"],
+        &["single", "run of one seed"],
+    ),
+    (
+        &["run-all", "--resume", "--run-dir=several"],
+        &["several/seed-4", "--seeds N --resume"],
+    ),
+    (
+        &["run-all", "--seeds=2", "--run-dir=several"],
+        &["several", "continue them with --resume"],
+    ),
+    (
+        &["predict", "a.png", "--run-dir=several"],
+        &["--run-dir several/seed-4"],
+    ),
+    (
+        &["export", "--to=x", "--run-dir=several"],
+        &["--run-dir several/seed-4"],
+    ),
+    (
+        &["compare-losses", "--resume", "--run-dir=single"],
+        &["single run", "--run-dir"],
+    ),
+    (
         &["run-all", "--recipe", "smoke", "--run-dir", "taken"],
         &["taken", "thesis.tex", "--run-dir"],
     ),
@@ -299,6 +366,8 @@ fn every_refusal_is_one_sentence_and_touches_nothing() {
     world.write("range.toml", "[pretrain]\ntemperature = -1.0\n");
     fs::write(world.path("binary.toml"), [0xff, 0xfe, 0, 1]).expect("a file");
     world.write("taken/thesis.tex", "precious");
+    world.write("single/config.toml", "name = \"single\"\n");
+    world.write("several/seed-4/.lock", "");
     fs::create_dir(world.path("empty")).expect("a folder");
     for (arguments, words) in REFUSED {
         eprintln!("{arguments:?}");
@@ -308,6 +377,10 @@ fn every_refusal_is_one_sentence_and_touches_nothing() {
         fs::read_dir(world.path("taken")).expect("a folder").count(),
         1
     );
+    for folder in ["single", "several", "several/seed-4"] {
+        let entries = fs::read_dir(world.path(folder)).expect("a folder");
+        assert_eq!(entries.count(), 1, "{folder}");
+    }
     assert!(
         !world.path("runs").exists(),
         "a refused command made a run folder"

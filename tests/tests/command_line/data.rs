@@ -224,6 +224,67 @@ fn a_file_that_is_no_image_is_named() {
         .refused(&["1.png"]);
 }
 
+/// `count` photographs of each class, each class of a colour of its own.
+fn photographs(world: &World, folder: &str, classes: &[&str], count: u32) {
+    for (channel, class) in classes.iter().enumerate() {
+        let folder = world.path(folder).join(class);
+        fs::create_dir_all(&folder).expect("a folder");
+        for number in 0..count {
+            let image = image::RgbImage::from_fn(16, 16, |x, y| {
+                let mut pixel = [(x * 7 + y * 5 + number * 11) as u8 / 2; 3];
+                pixel[channel] = 255;
+                image::Rgb(pixel)
+            });
+            let file = folder.join(format!("{number}.png"));
+            image.save(file).expect("an image");
+        }
+    }
+}
+
+#[test]
+fn too_little_to_tell_apart_is_refused() {
+    let world = World::new();
+    photographs(&world, "one", &["cat"], 20);
+    photographs(&world, "few", &["cat", "dog"], 3);
+    let run = |folder| {
+        let data = ["--dataset=folder", "--data-dir", folder];
+        world.tiny("run-all", "run", &data)
+    };
+    run("one").refused(&["one", "one class (cat)", "another class"]);
+    run("few").refused(&["cat", "at least 5 images", "found 3", "test part"]);
+    assert!(!world.path("run").exists());
+}
+
+/// A run knows where its data are, from whatever folder it is taken up.
+#[test]
+fn a_run_goes_on_with_the_data_that_it_found() {
+    let world = World::new();
+    photographs(&world, "own", &["cat", "dog"], 60);
+    let data = [
+        "--dataset=auto",
+        "--data-dir=own",
+        "--set=data.train_limit=none",
+        "--set=data.validation=8",
+        "--set=supervised.epochs=1",
+        "--set=supervised.batch_size=16",
+    ];
+    world.tiny("train", "run", &data).ok();
+    fs::create_dir(world.path("elsewhere")).expect("a folder");
+    let mut command = world.command(&["probe", "--run-dir=../run"]);
+    command.current_dir(world.path("elsewhere"));
+    let outcome = finish(command.spawn().expect("started"));
+    outcome.ok();
+    assert!(!outcome.stderr.contains("trying Hub"), "{}", outcome.stderr);
+    // Gone is gone, and moved is named.
+    fs::rename(world.path("own"), world.path("moved")).expect("moved");
+    world
+        .run(&["run-all", "--run-dir=run", "--resume"])
+        .refused(&["own", "not there any more", "--data-dir"]);
+    world
+        .run(&["probe", "--run-dir=run", "--data-dir=moved"])
+        .ok();
+}
+
 /// Photographs through the whole program; needs CIFAR10_DIR.
 #[test]
 fn real_photographs() {

@@ -92,6 +92,13 @@ fn run_all_ends_with_the_table_and_the_report() {
                 "{cost}"
             );
         }
+        // Features of a frozen encoder are computed once, and that takes its time.
+        for stage in arm["train"]["stages"].as_array().expect("stages") {
+            assert!(
+                stage["seconds"].as_f64().is_some_and(|s| s > 0.0),
+                "{stage}"
+            );
+        }
         // Both heads are trained on frozen encoders.
         let both = matches!(name, "contrastive" | "control");
         assert!(arm["heads"]["linear"].is_object());
@@ -108,8 +115,22 @@ fn run_all_ends_with_the_table_and_the_report() {
 
     // Again with --resume: everything is done, nothing changes but the clock.
     let weights = fs::read(run.join("contrastive/encoder.safetensors")).expect("weights");
+    // A clock that shows seconds must not stand still by chance.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
     let again = world.run(&["run-all", "--run-dir=runs/first", "--resume"]);
     again.ok();
+    assert!(
+        again.stderr.contains("every stage is done") && !again.stderr.contains("measuring"),
+        "{}",
+        again.stderr
+    );
+    let finished = &results["environment"]["finished"];
+    assert!(finished.is_string(), "{finished}");
+    assert_eq!(
+        &world.results("runs/first")["environment"]["finished"],
+        finished,
+        "the run was finished when its last stage was"
+    );
     assert!(
         again.stderr.contains("done before") || again.stderr.contains(" done"),
         "{}",

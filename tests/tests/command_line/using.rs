@@ -142,6 +142,8 @@ fn photographs_of_any_size_are_taken_and_strange_ones_named() {
     let outcome = world.run(&line);
     outcome.ok();
     assert_narrow(&outcome.stdout);
+    assert_narrow(&outcome.stderr);
+    assert!(outcome.stderr.starts_with("SYNTHETIC"), "{outcome:?}");
     assert_eq!(
         outcome.stdout.matches("UNLIKE").count(),
         outcome.stdout.matches("nearest training").count()
@@ -169,6 +171,8 @@ fn embeddings_are_the_features_of_the_run() {
             .collect();
         assert_eq!(names, ["0.png", "1.png", "2.png", "deep/3.png"]);
     }
+    let told = world.run(&["embed", "photos", "--out=e.npy", "--run-dir=run"]);
+    assert!(told.ok().stderr.starts_with("SYNTHETIC"), "{told:?}");
     let file = resnet::read_safetensors(&world.path("e.safetensors")).expect("embeddings");
     let rows: Vec<Vec<f32>> = file.tensors["features"].to_vec2().expect("rows");
     let npy = fs::read(world.path("e.npy")).expect("embeddings");
@@ -242,10 +246,23 @@ fn what_cannot_be_used_is_refused_in_one_sentence() {
     fs::create_dir_all(world.path("empty")).expect("a folder");
     let whole = fs::read(world.path("photos/0.png")).expect("a photograph");
     fs::write(world.path("cut.png"), &whole[..whole.len() / 2]).expect("a file");
-    let cases: [(&[&str], &[&str]); 11] = [
+    let cases: [(&[&str], &[&str]); 13] = [
         (
             &["predict", "nowhere.png", "--run-dir=run"],
-            &["nowhere.png"],
+            &["nowhere.png", "no file"],
+        ),
+        (
+            &["predict", "photos", "--run-dir=run"],
+            &["photos", "a folder", "name the files in it"],
+        ),
+        (
+            &[
+                "search",
+                "photos/0.png",
+                "--run-dir=run",
+                "--data-dir=empty",
+            ],
+            &["--data-dir empty", "embedded", "leave it out"],
         ),
         (
             &["predict", "broken.jpg", "--run-dir=run"],

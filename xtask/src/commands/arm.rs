@@ -1,6 +1,6 @@
 //! What the commands that use a finished arm share: opening it, and saying whether a photograph is like its data.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cifar_data::Images;
@@ -10,8 +10,35 @@ use trainer::TrainedArm;
 
 use crate::{
     cli::ArmArgs,
-    exit::{from_data, from_trainer},
+    commands::seeds,
+    exit::{bad_input, from_data, from_trainer},
+    text::note,
 };
+
+/// Opens the arm that the flags name, without its features.
+pub fn open(args: &ArmArgs) -> Result<TrainedArm> {
+    if let Some(error) = seeds::refusal(&args.run_dir) {
+        return Err(error);
+    }
+    let device = args.device.unwrap_or_default().open()?;
+    TrainedArm::open(&args.run_dir, args.arm, &device).map_err(from_trainer)
+}
+
+/// Refuses a file that cannot be written because its folder is not there, before anything is computed for it.
+pub fn check_place(flag: &str, file: &Path) -> Result<()> {
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let problem = match folder {
+        _ if file.is_dir() => "is a folder; name a file".to_owned(),
+        Some(folder) if !folder.is_dir() => format!(
+            "cannot be written, for there is no folder {}; make it, or name another place",
+            folder.display()
+        ),
+        _ => return Ok(()),
+    };
+    Err(bad_input(format!("{flag} {} {problem}", file.display())))
+}
 
 /// A finished arm with its training features and the criterion that they give.
 pub struct Opened {
@@ -23,8 +50,7 @@ pub struct Opened {
 impl Opened {
     /// Opens what the flags name.
     pub fn new(args: &ArmArgs) -> Result<Self> {
-        let device = args.device.unwrap_or_default().open()?;
-        let arm = TrainedArm::open(&args.run_dir, args.arm, &device).map_err(from_trainer)?;
+        let arm = open(args)?;
         let train = arm.training_features().map_err(from_trainer)?;
         let familiar = arm.familiarity(&train).map_err(from_trainer)?;
         Ok(Self {
@@ -50,6 +76,13 @@ impl Opened {
     pub fn class(&self, label: usize) -> &str {
         let classes = &self.arm.dataset().classes;
         classes.get(label).map_or("?", String::as_str)
+    }
+
+    /// Says of a run on drawn shapes that it is one.
+    pub fn say_if_synthetic(&self) {
+        if self.arm.dataset().synthetic {
+            note("SYNTHETIC: this run has seen drawn shapes only; it knows nothing of photographs");
+        }
     }
 
     /// The line that stands under a photograph unlike the training data.

@@ -1,5 +1,13 @@
 //! `compare-losses`: the same encoder, data, views, epochs and optimiser with one contrastive loss after the other, and the linear
 //! probes on the test split side by side.
+//!
+//! ```text
+//! DIR/comparison.json    what was asked for, so that --resume needs no more than the folder
+//! DIR/recipe.toml        the recipe, where it is a file of the user's
+//! DIR/LOSS-seedK/        a complete run, for each of the losses and seeds
+//! ```
+
+mod asked;
 
 use std::path::Path;
 
@@ -8,17 +16,20 @@ use contrastive_loss::Loss;
 use eval::Results;
 use serde_json::Value;
 
+use self::asked::{command, remember, resumed};
 use crate::{
     cli::{CompareArgs, StageArgs},
     commands::report::elsewhere,
     marks::Marks,
     plan::Existing,
-    session::{Session, command_line},
+    session::Session,
     text::out,
 };
 
 /// The recipe of a comparison, where none is named.
 const RECIPE: &str = "losses";
+/// Its losses, where none is named.
+const LOSSES: [&str; 4] = ["npairs", "supcon_out", "supcon_in", "nt_xent"];
 /// Where the runs live, where no folder is named.
 const FOLDER: &str = "runs/losses";
 /// The marks between which `--readme` writes.
@@ -38,19 +49,24 @@ struct Line {
 
 /// Runs what is not done yet, loss by loss, and ends with the table.
 pub fn run(args: &CompareArgs) -> Result<()> {
+    let args = &resumed(args)?;
+    let hint = command(args, true);
     let mut lines: Vec<Line> = Vec::new();
     for loss in &args.losses {
         let mut results = Vec::new();
-        for more in 0..args.seeds {
+        for more in 0..args.seeds.unwrap_or(1) {
             let (name, stages) = of_one(args, loss, more);
-            results.push(one(&name, &stages)?);
+            let mut session = Session::open("compare-losses", &stages, Existing::IfAsked)?;
+            session.resume_with(hint.clone());
+            remember(args)?;
+            results.push(one(&name, session)?);
         }
         lines.push(Line {
             loss: loss.to_string(),
             results,
         });
     }
-    let table = table(&lines);
+    let table = table(&lines, &command(args, false));
     out(&table)?;
     match &args.readme {
         Some(file) => MARKS.put(file, &table),
@@ -64,8 +80,7 @@ fn of_one(args: &CompareArgs, loss: &Loss, more: u64) -> (String, StageArgs) {
     let common = &mut stages.common;
     let seed = common.seed.unwrap_or(0) + more;
     let name = format!("{loss}-seed{seed}");
-    let folder = common.run_dir.take().unwrap_or_else(|| FOLDER.into());
-    let folder = folder.join(&name);
+    let folder = asked::folder(args).join(&name);
     // What was not begun yet has nothing to go on with.
     stages.resume &= begun(&folder);
     common.run_dir = Some(folder);
@@ -87,8 +102,7 @@ fn begun(folder: &Path) -> bool {
 }
 
 /// Runs all stages of one run.
-fn one(name: &str, args: &StageArgs) -> Result<Results> {
-    let mut session = Session::open("compare-losses", args, Existing::IfAsked)?;
+fn one(name: &str, mut session: Session) -> Result<Results> {
     session.note(&format!("── {name}"));
     let stages = session.stages();
     session.expect_only(&stages);
@@ -99,7 +113,7 @@ fn one(name: &str, args: &StageArgs) -> Result<Results> {
 }
 
 /// The table, and what it takes to see it again.
-fn table(lines: &[Line]) -> String {
+fn table(lines: &[Line], command: &str) -> String {
     let mut text = "| loss | linear probe, test top-1 | kNN, test top-1 | pretraining |\n\
                     |---|---|---|---|\n"
         .to_owned();
@@ -127,13 +141,13 @@ fn table(lines: &[Line]) -> String {
     }
     if let Some(first) = lines.iter().find_map(|line| line.results.first()) {
         text += "\n";
-        text += &caption(first, lines);
+        text += &caption(first, lines, command);
     }
     text
 }
 
 /// Data, budget, machine and command.
-fn caption(first: &Results, lines: &[Line]) -> String {
+fn caption(first: &Results, lines: &[Line], command: &str) -> String {
     let (recipe, machine) = (&first.recipe, &first.environment);
     let field = |path: &str| -> String {
         match recipe.pointer(path) {
@@ -166,26 +180,11 @@ fn caption(first: &Results, lines: &[Line]) -> String {
         field("/pretrain/temperature"),
         field("/pretrain/optimizer/kind"),
         seeds.join(", "),
-        from_scratch(&elsewhere(&command_line())),
+        elsewhere(command),
         machine.cpu,
         machine.threads,
         machine.simd,
     )
-}
-
-/// The command without what only goes on with runs that are there.
-fn from_scratch(command: &str) -> String {
-    let mut words = Vec::new();
-    let mut rest = command.split(' ');
-    while let Some(word) = rest.next() {
-        match word {
-            "--resume" => {}
-            "--run-dir" => drop(rest.next()),
-            word if word.starts_with("--run-dir=") => {}
-            word => words.push(word),
-        }
-    }
-    words.join(" ")
 }
 
 /// `48.3 %`, with the range where there are several.
@@ -230,7 +229,15 @@ mod tests {
 
     #[test]
     fn each_run_has_its_loss_its_seed_and_its_folder() {
-        let args = parsed(&["--seeds", "2", "--set", "pretrain.epochs=1"]);
+        let args = parsed(&[
+            "--run-dir",
+            "no/runs/losses",
+            "--seeds",
+            "2",
+            "--set",
+            "pretrain.epochs=1",
+        ]);
+        let args = resumed(&args).unwrap();
         assert_eq!(args.losses.len(), 4);
         let (name, stages) = of_one(&args, &args.losses[2], 1);
         assert_eq!(name, "supcon_in-seed1");
@@ -269,11 +276,94 @@ mod tests {
     }
 
     #[test]
-    fn the_command_of_the_caption_begins_anew() {
-        assert_eq!(
-            from_scratch("cargo xtask compare-losses --resume --run-dir /a/b --seeds 2"),
-            "cargo xtask compare-losses --seeds 2"
-        );
+    fn a_comparison_is_taken_up_with_all_that_it_was_asked_for() {
+        let world = tempfile::tempdir().unwrap();
+        let folder = world.path().join("cmp").to_string_lossy().into_owned();
+        let begin = parsed(&[
+            "--run-dir",
+            &folder,
+            "--recipe",
+            "smoke",
+            "--losses",
+            "npairs,nt_xent",
+            "--seeds",
+            "2",
+            "--seed",
+            "3",
+            "--set",
+            "augment.views=2",
+        ]);
+        let begin = resumed(&begin).unwrap();
+        let line = command(&begin, true);
+        for part in [
+            "compare-losses --resume --run-dir ",
+            "--recipe smoke",
+            "--losses npairs,nt_xent",
+            "--seeds 2",
+            "--seed 3",
+            "--set augment.views=2",
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+        assert!(!command(&begin, false).contains("--resume"));
+        std::fs::create_dir_all(format!("{folder}/npairs-seed3")).unwrap();
+        remember(&begin).unwrap();
+        // The folder alone is enough; what is given counts.
+        let again = resumed(&parsed(&["--resume", "--run-dir", &folder])).unwrap();
+        assert_eq!(command(&again, true), line);
+        let more = ["--resume", "--run-dir", &folder, "--losses", "npairs"];
+        let more = resumed(&parsed(&more)).unwrap();
+        assert_eq!((more.losses.len(), more.seeds), (1, Some(2)));
+
+        // A recipe of the user's own is kept beside the runs, whatever becomes of the file.
+        let own = world.path().join("mine.toml");
+        std::fs::write(&own, "[pretrain]\nepochs = 7\n").unwrap();
+        let other = world.path().join("other").to_string_lossy().into_owned();
+        let begin = parsed(&["--run-dir", &other, "--recipe", &own.to_string_lossy()]);
+        std::fs::create_dir_all(format!("{other}/npairs-seed0")).unwrap();
+        remember(&CompareArgs {
+            losses: again.losses.clone(),
+            ..begin
+        })
+        .unwrap();
+        std::fs::remove_file(own).unwrap();
+        let again = resumed(&parsed(&["--resume", "--run-dir", &other])).unwrap();
+        let recipe = crate::recipes::load(&again.stages.common.recipe.unwrap()).unwrap();
+        assert_eq!((recipe.name.as_str(), recipe.pretrain.epochs), ("mine", 7));
+    }
+
+    #[test]
+    fn what_is_no_comparison_is_refused() {
+        let world = tempfile::tempdir().unwrap();
+        let path = |name: &str| world.path().join(name).to_string_lossy().into_owned();
+        for file in ["run/config.toml", "thesis/a.txt", "cmp/npairs-seed0/.lock"] {
+            let file = world.path().join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "").unwrap();
+        }
+        for (line, says) in [
+            (&["--losses", "npairs,npairs"][..], "npairs stands twice"),
+            (&["--run-dir", &path("run")], "holds a single run"),
+            (
+                &["--resume", "--run-dir", &path("run")],
+                "holds a single run",
+            ),
+            (&["--run-dir", &path("cmp")], "with --resume"),
+            (&["--run-dir", &path("thesis")], "already holds a.txt"),
+            (
+                &["--resume", "--run-dir", &path("thesis")],
+                "holds no comparison",
+            ),
+            (
+                &["--resume", "--run-dir", &path("nosuch")],
+                "holds no comparison",
+            ),
+        ] {
+            let error = resumed(&parsed(line)).err().unwrap();
+            assert_eq!(crate::exit::code(&error), 2);
+            assert!(error.to_string().contains(says), "{line:?}: {error}");
+        }
+        assert!(!world.path().join("nosuch").exists());
     }
 
     #[test]

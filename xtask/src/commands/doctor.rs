@@ -116,10 +116,11 @@ fn data(flags: &Common) -> Result<bool> {
         Ok(dataset) => {
             let info = dataset.info();
             let (train, test) = (info.train_len, info.test_len);
+            let from = if info.synthetic { "," } else { " from" };
             line(
                 "data",
                 &format!(
-                    "{} ({train} + {test} images) from {}",
+                    "{} ({train} + {test} images){from} {}",
                     info.name, info.source
                 ),
             )?;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 use trainer::Embeddings;
 
-use super::arm::Opened;
+use super::arm::{Opened, check_place};
 use crate::{
     cli::EmbedArgs,
     exit::{from_data, from_trainer},
@@ -14,6 +14,7 @@ use crate::{
 /// Writes the features of every photograph below the folder, and says how many are unlike the training data.
 pub fn run(args: &EmbedArgs) -> Result<()> {
     Embeddings::check_format(&args.out).map_err(from_trainer)?;
+    check_place("--out", &args.out)?;
     let opened = Opened::new(&args.arm)?;
     let paths = cifar_data::find_photographs(&args.folder).map_err(from_data)?;
     let images = opened.read(&paths)?;
@@ -52,6 +53,7 @@ pub fn run(args: &EmbedArgs) -> Result<()> {
         object["dim"] = dim.into();
         return Ok(out(format!("{object:#}"))?);
     }
+    opened.say_if_synthetic();
     for path in &written {
         out(format!("wrote {}", path.display()))?;
     }

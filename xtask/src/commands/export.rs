@@ -1,14 +1,13 @@
 //! `export`: a finished arm as a folder for other programs and for the Hub.
 
 use anyhow::Result;
-use trainer::{ExportOptions, TrainedArm};
+use trainer::ExportOptions;
 
 use crate::{cli::ExportArgs, exit::from_trainer, text::out};
 
 /// Writes weights, ONNX, configuration and model card, and names them.
 pub fn run(args: &ExportArgs) -> Result<()> {
-    let device = args.arm.device.unwrap_or_default().open()?;
-    let arm = TrainedArm::open(&args.arm.run_dir, args.arm.arm, &device).map_err(from_trainer)?;
+    let arm = super::arm::open(&args.arm)?;
     let options = ExportOptions {
         with_head: args.with_head,
         license: args.license.clone(),

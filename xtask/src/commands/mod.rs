@@ -16,7 +16,7 @@ pub mod probe;
 pub mod report;
 pub mod run_all;
 pub mod search;
-mod seeds;
+pub mod seeds;
 mod stages;
 pub mod train;
 pub mod watch;

@@ -13,6 +13,9 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let features = opened.arm.embed(&images).map_err(from_trainer)?;
     let predictions = opened.arm.predict(&images).map_err(from_trainer)?;
     let distances = opened.distances(&features)?;
+    if !args.json {
+        opened.say_if_synthetic();
+    }
     let mut found = Vec::new();
     for ((path, prediction), distance) in args.images.iter().zip(&predictions).zip(distances) {
         let ranked = prediction.ranked().into_iter().take(args.top as usize);

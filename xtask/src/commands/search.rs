@@ -6,18 +6,35 @@ use anyhow::Result;
 use cifar_data::Images;
 use serde_json::json;
 
-use super::arm::Opened;
+use super::arm::{Opened, check_place};
 use crate::{
     cli::{Common, SearchArgs},
     exit::{bad_input, from_trainer},
-    plan::open_data,
+    plan::{at_recorded_data, open_data},
     progress::Screen,
     text::out,
 };
 
 /// Names the nearest training photographs: their number in the data set, their class, and the cosine of the features.
 pub fn run(args: &SearchArgs) -> Result<()> {
+    if let Some(path) = &args.strip {
+        let ending = path.extension().unwrap_or_default();
+        if !ending.eq_ignore_ascii_case("png") {
+            return Err(bad_input(format!(
+                "--strip {}: the picture is a PNG file; give it a name that ends in .png",
+                path.display()
+            )));
+        }
+        check_place("--strip", path)?;
+    }
     let opened = Opened::new(&args.arm)?;
+    if let (Some(folder), true) = (&args.data_dir, opened.arm.dataset().synthetic) {
+        return Err(bad_input(format!(
+            "--data-dir {} has no meaning: {} was trained on the embedded data set; leave it out",
+            folder.display(),
+            args.arm.run_dir.display()
+        )));
+    }
     let query = opened.read(std::slice::from_ref(&args.image))?;
     let (images, rows) = training_images(&opened, args)?;
     let features = opened.arm.embed(&query).map_err(from_trainer)?;
@@ -70,16 +87,11 @@ fn training_images(
     opened: &Opened,
     args: &SearchArgs,
 ) -> Result<(std::sync::Arc<Images>, std::sync::Arc<Vec<usize>>)> {
-    let recorded = opened.arm.dataset();
-    let there = Path::new(&recorded.source);
     let flags = Common {
-        // Where the run found its data, if that is a place on this machine and they are still there.
-        data_dir: args
-            .data_dir
-            .clone()
-            .or_else(|| there.exists().then(|| there.to_owned())),
+        data_dir: args.data_dir.clone(),
         ..Common::default()
     };
+    let flags = at_recorded_data(&flags, &args.arm.run_dir)?;
     let data = &opened.arm.recipe().data;
     let dataset = open_data(&flags, data, &Screen::stderr())?;
     opened

@@ -30,20 +30,16 @@ const RECIPE: &str = "recipe.toml";
 
 /// Runs the seeds one after the other, then brings them together.
 pub fn run(args: &StageArgs, count: u32) -> Result<()> {
+    if let Some(run_dir) = &args.common.run_dir {
+        check_root(run_dir, args.resume)?;
+    }
     let (root, first) = plan::root_of_seeds(&args.common, count)?;
-    let begun = root.join(RECIPE).is_file() || root.join(folder(first)).is_dir();
-    if begun && !args.resume {
-        return Err(bad_input(format!(
-            "the run folder {} already holds runs of several seeds; continue them with --resume, or name another folder with --run-dir",
-            root.display()
-        )));
+    check_root(&root, args.resume)?;
+    let mut args = args.clone();
+    if let Some(begun) = seeds_in(&root).first() {
+        args.common = plan::at_recorded_data(&args.common, &root.join(folder(*begun)))?;
     }
-    if !begun && root.join("config.toml").is_file() {
-        return Err(bad_input(format!(
-            "{} holds a run of one seed; name another folder with --run-dir for several",
-            root.display()
-        )));
-    }
+    let args = &args;
     let resume = resume_line(args, count, &root);
     let mut runs = Vec::new();
     let mut report = None;
@@ -60,6 +56,68 @@ pub fn run(args: &StageArgs, count: u32) -> Result<()> {
         together(&root, first, &runs, input)?;
     }
     Ok(())
+}
+
+/// Refuses a folder that holds something else than what is to be gone on with, or that is to be new and is not.
+fn check_root(root: &Path, resume: bool) -> Result<()> {
+    let there = root.display();
+    if root.join("config.toml").is_file() {
+        return Err(bad_input(format!(
+            "{there} holds a run of one seed; go on with it without --seeds, or name another folder with --run-dir for several"
+        )));
+    }
+    if !seeds_in(root).is_empty() {
+        return match resume {
+            true => Ok(()),
+            false => Err(bad_input(format!(
+                "the run folder {there} already holds runs of several seeds; continue them with --resume, or name another folder with --run-dir"
+            ))),
+        };
+    }
+    if resume {
+        return Err(bad_input(format!(
+            "{there} holds no runs of several seeds (no folder seed-K); leave --resume out to start some, or name another folder with --run-dir"
+        )));
+    }
+    let mut entries = fs_err::read_dir(root).into_iter().flatten().flatten();
+    match entries.next() {
+        Some(entry) => Err(bad_input(format!(
+            "the run folder {there} already holds {}; name another folder with --run-dir",
+            entry.file_name().to_string_lossy()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The refusal of a folder of several seeds where one run is asked for; none where it is no such folder.
+pub fn refusal(run_dir: &Path) -> Option<anyhow::Error> {
+    let seeds = seeds_in(run_dir);
+    let first = seeds
+        .first()
+        .filter(|_| !run_dir.join("config.toml").is_file())?;
+    Some(bad_input(format!(
+        "{} holds runs of {}; name one of them (--run-dir {}), or go on with all of them (run-all --seeds N --resume)",
+        run_dir.display(),
+        match seeds.len() {
+            1 => "one seed in its folder".to_owned(),
+            count => format!("{count} seeds"),
+        },
+        quoted(&run_dir.join(folder(*first)).to_string_lossy()),
+    )))
+}
+
+/// The seeds whose folders lie in `root`, in ascending order.
+pub fn seeds_in(root: &Path) -> Vec<u64> {
+    let entries = fs_err::read_dir(root).into_iter().flatten().flatten();
+    let mut seeds: Vec<u64> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let seed = name.to_str()?.strip_prefix("seed-")?.parse().ok()?;
+            (folder(seed) == name.to_str()?).then_some(seed)
+        })
+        .collect();
+    seeds.sort_unstable();
+    seeds
 }
 
 /// The name of a seed's run folder.
@@ -140,20 +198,6 @@ pub fn again(common: &Common) -> Result<Option<ReportInput>> {
     report
         .map(|input| together(root, first, &runs, input))
         .transpose()
-}
-
-/// The seeds whose folders lie in `root`, in ascending order.
-pub fn seeds_in(root: &Path) -> Vec<u64> {
-    let entries = fs_err::read_dir(root).into_iter().flatten().flatten();
-    let mut seeds: Vec<u64> = entries
-        .filter_map(|entry| {
-            let name = entry.file_name();
-            let seed = name.to_str()?.strip_prefix("seed-")?.parse().ok()?;
-            (folder(seed) == name.to_str()?).then_some(seed)
-        })
-        .collect();
-    seeds.sort_unstable();
-    seeds
 }
 
 /// Writes what the seeds say together, and shows it.

@@ -98,7 +98,9 @@ fn follow(run: &Overview, screen: &Screen, tail: &mut Tail, results: &Path) -> R
         // Without it the signal ends the program at once, which is as well.
         let _ = signal_hook::flag::register(signal, Arc::clone(&asked));
     }
-    let mut last_line = Instant::now();
+    // Whether anybody is at work is looked at once at the beginning, and then only when it has long been quiet.
+    let now = Instant::now();
+    let mut last_line = now.checked_sub(QUIET).unwrap_or(now);
     let mut told = false;
     loop {
         // Looked at first: what was written before it was done is read below.

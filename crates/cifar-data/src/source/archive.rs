@@ -36,6 +36,13 @@ impl ArchiveSource {
             .map(Self::new)
     }
 
+    /// Whether a file begins as gzip does.
+    pub(crate) fn is_gzip(path: &Path) -> Result<bool> {
+        let mut start = Vec::new();
+        fs_err::File::open(path)?.take(2).read_to_end(&mut start)?;
+        Ok(start == [0x1f, 0x8b])
+    }
+
     pub(crate) fn open(self, identity: &Identity, progress: &mut dyn Progress) -> Result<Found> {
         let name = self
             .path
@@ -96,6 +103,7 @@ impl ArchiveSource {
                 (name, format!("sha256:{}", checksum::sha256(&self.path)?)),
             ]
             .into(),
+            data_dir: None,
             user_images: false,
             notes: Vec::new(),
         };

@@ -138,6 +138,7 @@ impl BinarySource {
             test_len: 0,
             height: SIDE,
             width: SIDE,
+            data_dir: None,
             user_images: false,
             notes: Vec::new(),
         };

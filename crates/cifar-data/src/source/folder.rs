@@ -124,6 +124,7 @@ impl FolderSource {
             test_len: self.test.len(),
             height: 0,
             width: 0,
+            data_dir: None,
             user_images: false,
             notes: Vec::new(),
         };
@@ -202,11 +203,14 @@ fn draw_test(part: &Path, classes: &[String], all: Files) -> Result<(Files, File
     let labels: Vec<u32> = all.iter().map(|(_, label)| *label).collect();
     for (label, class) in classes.iter().enumerate() {
         let count = labels.iter().filter(|&&l| l as usize == label).count();
-        if count < 2 {
-            return Err(refuse(
+        if count < TEST_SHARE {
+            return Err(Error::file(
                 &part.join(class),
-                "at least 2 images, one of them for the test part that the program draws",
-                format!("{count}"),
+                format!(
+                    "at least {TEST_SHARE} images, of which one in {TEST_SHARE} is drawn for the test part"
+                ),
+                count.to_string(),
+                "add images, or give the folder a test part of its own (test/<class>/*)",
             ));
         }
     }

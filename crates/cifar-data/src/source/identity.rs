@@ -46,7 +46,7 @@ impl Identity {
         };
         if ten && !fine {
             owned(&CIFAR10_CLASSES)
-        } else if fine || (count <= 100 && self.wanted == DatasetName::Cifar100) {
+        } else if fine || (count == 100 && self.wanted == DatasetName::Cifar100) {
             owned(&CIFAR100_CLASSES)
         } else {
             (0..count).map(|class| format!("class {class}")).collect()

@@ -61,8 +61,18 @@ pub fn open(options: &SourceOptions, progress: &mut dyn Progress) -> Result<Data
         progress.event(&ProgressEvent::Trying {
             source: folder.display().to_string(),
         });
+        if !folder.exists() {
+            return Err(Error::file(
+                folder,
+                "a folder or file with the data",
+                "nothing",
+                format!("correct {}", options.named_by()),
+            ));
+        }
         let identity = Identity::of_user(name);
-        let found = open_path(folder, &identity, options.image_size, progress)?;
+        let mut found = open_path(folder, &identity, options.image_size, progress)?;
+        let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+        found.info.data_dir = Some(absolute);
         return sized(found, options.image_size);
     }
     if name == DatasetName::Folder {
@@ -166,6 +176,14 @@ fn open_path(
     progress: &mut dyn Progress,
 ) -> Result<Found> {
     if path.is_file() {
+        if !archive::ArchiveSource::is_gzip(path)? {
+            return Err(Error::file(
+                path,
+                "cifar-10-binary.tar.gz or cifar-100-binary.tar.gz, or a folder",
+                "a file of another kind",
+                "name the folder that holds it: with train-*.parquet and test-*.parquet, or with images in a folder per class",
+            ));
+        }
         return archive::ArchiveSource::new(path.to_path_buf()).open(identity, progress);
     }
     fs_err::read_dir(path)?;

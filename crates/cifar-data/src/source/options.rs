@@ -100,13 +100,22 @@ impl SourceOptions {
     }
 
     /// The folder the user named for this data set, if any.
-    pub(crate) fn data_folder(&self) -> Option<&Path> {
+    pub fn data_folder(&self) -> Option<&Path> {
         let stand_in = match self.dataset {
             DatasetName::Auto | DatasetName::Cifar10 => &self.cifar10_dir,
             DatasetName::Cifar100 => &self.cifar100_dir,
             DatasetName::Synthetic | DatasetName::Folder => &None,
         };
         self.data_dir.as_deref().or(stand_in.as_deref())
+    }
+
+    /// What names that folder.
+    pub(crate) fn named_by(&self) -> &'static str {
+        match (&self.data_dir, self.dataset) {
+            (Some(_), _) => "--data-dir",
+            (None, DatasetName::Cifar100) => "CIFAR100_DIR",
+            (None, _) => "CIFAR10_DIR",
+        }
     }
 
     pub(crate) fn hub_pin(&self) -> HubPin {

@@ -135,6 +135,7 @@ impl ParquetSource {
             test_len,
             height,
             width,
+            data_dir: None,
             user_images: false,
             notes: Vec::new(),
         };

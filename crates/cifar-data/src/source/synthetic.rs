@@ -80,6 +80,7 @@ pub(crate) fn open(options: &SyntheticOptions) -> Result<Found> {
             test_len: options.test,
             height: SIDE,
             width: SIDE,
+            data_dir: None,
             user_images: false,
             notes: Vec::new(),
         },

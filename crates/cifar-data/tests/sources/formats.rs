@@ -285,7 +285,7 @@ fn a_folder_without_a_test_part_gets_one_for_ever() {
         .unwrap_err()
         .to_string();
     assert!(
-        message.contains("owl") && message.contains("at least 2"),
+        message.contains("owl") && message.contains("at least 5") && message.contains("found 1"),
         "{message}"
     );
 }
@@ -382,4 +382,77 @@ fn pillow_and_this_crate_decode_jpeg_alike() {
         };
         assert_close(&got, &expected, if name == "4:2:0" { 6 } else { 2 });
     }
+}
+
+/// A column `label` from 0 to 9 is no CIFAR-100, whatever it is called.
+#[test]
+fn ten_classes_are_no_hundred() {
+    let root = tempdir().unwrap();
+    parquet_folder(root.path(), ImageFormat::Jpeg);
+    let message = open_folder(DatasetName::Cifar100, root.path())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("expected the classes of cifar100") && message.contains("10 classes"),
+        "{message}"
+    );
+    open_folder(DatasetName::Cifar10, root.path()).unwrap();
+}
+
+#[test]
+fn what_is_not_there_or_of_another_kind_is_named_with_the_way_out() {
+    let root = tempdir().unwrap();
+    let file = root.path().join("zero.parquet");
+    fs::write(&file, "").unwrap();
+    let nowhere = root.path().join("nowhere");
+    let photograph = std::slice::from_ref(&nowhere);
+    for (error, says) in [
+        (
+            open_folder(DatasetName::Cifar10, &nowhere).err(),
+            ["nowhere", "found nothing; correct --data-dir"],
+        ),
+        (
+            open_folder(DatasetName::Cifar10, &file).err(),
+            ["zero.parquet", "name the folder that holds it"],
+        ),
+        (
+            cifar_data::find_photographs(&nowhere).err(),
+            ["nowhere", "found nothing"],
+        ),
+        (
+            cifar_data::find_photographs(&file).err(),
+            ["zero.parquet", "found a file"],
+        ),
+        (
+            cifar_data::read_photographs(photograph, 32, 32).err(),
+            ["nowhere", "found no file"],
+        ),
+        (
+            cifar_data::read_photographs(&[root.path().to_path_buf()], 32, 32).err(),
+            ["", "found a folder; name the files in it"],
+        ),
+    ] {
+        let text = error.unwrap().to_string();
+        assert!(!text.contains("os error"), "{text}");
+        for part in says {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+    let mut options = sealed(DatasetName::Cifar10, root.path());
+    options.cifar10_dir = Some(nowhere);
+    let text = cifar_data::open(&options, &mut ()).unwrap_err().to_string();
+    assert!(text.contains("correct CIFAR10_DIR"), "{text}");
+}
+
+/// A later program finds the user's data again, wherever it is started.
+#[test]
+fn where_the_users_data_lie_is_kept() {
+    let root = tempdir().unwrap();
+    parquet_folder(root.path(), ImageFormat::Png);
+    let dataset = open_folder(DatasetName::Cifar10, root.path()).unwrap();
+    let there = dataset.info().data_dir.clone().unwrap();
+    assert!(there.is_absolute() && there == root.path(), "{there:?}");
+    let drawn = sealed(DatasetName::Synthetic, root.path());
+    let drawn = cifar_data::open(&drawn, &mut ()).unwrap();
+    assert_eq!(drawn.info().data_dir, None);
 }

@@ -50,11 +50,21 @@ impl Recipe {
         };
         let mut known = &table;
         for key in parents {
-            let names = known.keys().cloned().collect::<Vec<_>>().join(", ");
+            let sections = known.iter().filter(|(_, value)| value.is_table());
+            let names: Vec<String> = sections.map(|(name, _)| name.clone()).collect();
+            let inside = known;
             known = known.get(*key).and_then(Value::as_table).ok_or_else(|| {
-                refuse(format!("there is no section `{key}`; there are: {names}"))
+                refuse(match (inside.contains_key(*key), names.as_slice()) {
+                    (true, _) => format!("`{key}` is a field, not a section: write it alone"),
+                    (false, []) => format!("there is no section `{key}` here"),
+                    (false, names) => format!(
+                        "there is no section `{key}`; there are: {}",
+                        names.join(", ")
+                    ),
+                })
             })?;
         }
+        let fields = known.get(*last).and_then(Value::as_table).cloned();
         if *last == "kind"
             && let Some(section) = section_mut(&mut table, parents)
         {
@@ -95,10 +105,30 @@ impl Recipe {
                 }
             }
         }
-        Err(refuse(first_error.unwrap_or_else(|| {
-            "the field takes no such value".to_owned()
-        })))
+        Err(refuse(match (first_error, fields) {
+            (Some(error), Some(fields)) if error.contains("expected struct") => format!(
+                "this is a section; set one of its fields: {}",
+                fields.keys().cloned().collect::<Vec<_>>().join(", ")
+            ),
+            (Some(error), _) => in_words(&error),
+            (None, _) => "the field takes no such value".to_owned(),
+        }))
     }
+}
+
+/// What a field takes, where the reader of TOML names a type of the program's.
+fn in_words(error: &str) -> String {
+    let wanted = match error
+        .rsplit_once("expected ")
+        .map(|(_, wanted)| wanted.trim())
+    {
+        Some("usize" | "u64" | "u32") => "a whole number from 0 to 9223372036854775807",
+        Some("f64" | "f32") => "a number, such as 0.1",
+        Some("a boolean") => "true or false",
+        Some("a sequence") => "a list, such as [0.5, 0.8]",
+        _ => return error.to_owned(),
+    };
+    format!("use {wanted}")
 }
 
 fn section_mut<'a>(table: &'a mut Table, parents: &[&str]) -> Option<&'a mut Table> {
@@ -162,6 +192,37 @@ mod tests {
         recipe.set("pretrain.optimizer.kind", "adamw").unwrap();
         assert_eq!(recipe.pretrain.optimizer.momentum, None);
         recipe.check().unwrap();
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_field_takes_in_words() {
+        for (field, value, says) in [
+            ("pretrain.epochs", "-3", "use a whole number from 0 to"),
+            ("pretrain.epochs", "abc", "use a whole number from 0 to"),
+            (
+                "pretrain.epochs",
+                "99999999999999999999",
+                "use a whole number from 0 to 9223372036854775807",
+            ),
+            ("seed", "1.5", "use a whole number"),
+            ("model.width", "wide", "use a number"),
+            ("arms.control", "maybe", "use true or false"),
+            ("pretrain", "3", "a section; set one of its fields: "),
+            ("pretrain.optimizer", "3", "lr"),
+            ("foo.bar.baz", "3", "no section `foo`; there are: arms, "),
+            ("seed.x", "3", "`seed` is a field"),
+        ] {
+            let text = Recipe::default().set(field, value).unwrap_err().to_string();
+            assert!(text.contains(says), "{field}={value}: {text}");
+            for inside in ["usize", "struct ", "string \""] {
+                assert!(!text.contains(inside), "{field}={value}: {text}");
+            }
+        }
+        let text = Recipe::default()
+            .set("foo.bar", "3")
+            .unwrap_err()
+            .to_string();
+        assert!(!text.contains("seed") && !text.contains("name,"), "{text}");
     }
 
     #[test]
