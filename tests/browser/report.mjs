@@ -297,6 +297,14 @@ async function phone() {
   }
   const { page, close } = await open({ viewport: { width: 320, height: 640 } });
   await fits(page);
+  // Tables scroll; what stands above them stays, and is read as a whole.
+  const captions = await page.evaluate(() => [...document.querySelectorAll(".scroll:has(caption)")].map(table => {
+    table.scrollLeft = table.scrollWidth;
+    const { left, right } = table.querySelector("caption > span").getBoundingClientRect();
+    return { scrolled: table.scrollLeft, left, right };
+  }));
+  assert.ok(captions.some(({ scrolled }) => scrolled > 0), "no table is wider than a phone");
+  for (const { left, right } of captions) assert.ok(left >= 0 && right <= 320, `a caption from ${left} to ${right}`);
   await close();
   told("phones: nothing sticks out, a tap shows the photograph");
 }

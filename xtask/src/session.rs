@@ -192,7 +192,7 @@ impl Session {
         if stages.iter().all(least)
             && let Some(line) = unmet(recipe.budget_minutes, seconds.values().sum())
         {
-            self.note(&line);
+            self.screen.note(line);
         }
         self.screen.expect(stages, seconds);
         Ok(())
@@ -279,7 +279,7 @@ fn is_head(stage: StageId) -> bool {
 fn unmet(minutes: Option<f64>, needed: f64) -> Option<String> {
     let minutes = minutes.filter(|minutes| needed > minutes * 60.0)?;
     Some(format!(
-        "budget   {minutes} minutes cannot be met: with one epoch of each encoder it takes about {}",
+        "budget   {minutes} minutes cannot be met: the fewest epochs take about {}",
         duration(seconds_of(needed))
     ))
 }
@@ -288,7 +288,7 @@ fn unmet(minutes: Option<f64>, needed: f64) -> Option<String> {
 fn budget_lines(budget: &eval::BudgetRecord, minutes: Option<f64>) -> Vec<String> {
     let how = match (&budget.equalised_by, minutes) {
         (Some(by), _) => format!("made equal to the baseline by {by}"),
-        (None, Some(minutes)) => format!("lowered, if need be, to fit into {minutes} minutes"),
+        (None, Some(minutes)) => format!("fitted to {minutes} minutes"),
         (None, None) => "as the recipe has them".to_owned(),
     };
     let mut lines = vec![format!("budget   {how}; multiply-adds of all stages")];
@@ -376,7 +376,7 @@ mod tests {
         assert!(lines[2].contains(" 12 epochs "), "{lines:?}");
         assert_eq!(lines[1].chars().count(), lines[2].chars().count());
         let lines = budget_lines(&budget, Some(0.01));
-        assert!(lines[0].contains("fit into 0.01 minutes"), "{lines:?}");
+        assert!(lines[0].contains("fitted to 0.01 minutes"), "{lines:?}");
 
         assert_eq!(unmet(None, 13.0), None);
         assert_eq!(unmet(Some(1.0), 13.0), None);

@@ -47,7 +47,9 @@ pub(crate) fn same_data(run_dir: &Path, before: &DatasetInfo, now: &DatasetInfo)
             now,
         })
     };
-    if before.name != now.name {
+    // Images of the user's own are named after their folder, which may be called otherwise now; their checksums are told below.
+    let own = before.user_images && now.user_images;
+    if before.name != now.name && !own {
         return differs("dataset.name", before.name.clone(), now.name.clone());
     }
     let size = |d: &DatasetInfo| {

@@ -54,8 +54,11 @@ fn can_begin(command: &str, kinds: &[StageKind], recipe: &Recipe) -> Result<()> 
             None => return Ok(()),
         }
     }
-    match needs.first() {
-        Some(&(stage, needs)) => Err(from_trainer(trainer::Error::StageOrder { stage, needs })),
+    // What comes first in running order is what to do first.
+    let stages = recipe.stages();
+    let place = |need: &(StageId, StageId)| stages.iter().position(|stage| *stage == need.1);
+    match needs.into_iter().min_by_key(place) {
+        Some((stage, needs)) => Err(from_trainer(trainer::Error::StageOrder { stage, needs })),
         None => Err(no_such_stage(command, kinds, &recipe.name)),
     }
 }

@@ -139,7 +139,8 @@ pub fn command(args: &CompareArgs, resume: bool) -> String {
     let losses: Vec<String> = args.losses.iter().map(ToString::to_string).collect();
     flag("recipe", common.recipe.clone());
     flag("losses", Some(losses.join(",")));
-    flag("seeds", args.seeds.map(|seeds| seeds.to_string()));
+    let several = args.seeds.filter(|seeds| *seeds > 1);
+    flag("seeds", several.map(|seeds| seeds.to_string()));
     flag("seed", common.seed.map(|seed| seed.to_string()));
     flag("dataset", common.dataset.map(|name| name.to_string()));
     flag("init", common.init.as_ref().map(ToString::to_string));
