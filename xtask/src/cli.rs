@@ -227,11 +227,6 @@ pub struct CompareArgs {
     /// Also put the table into this text file, between `<!-- losses -->` and `<!-- /losses -->`.
     #[arg(long, value_name = "FILE")]
     pub readme: Option<PathBuf>,
-
-    /// Also write a page of the report's pictures into this folder: README.md, SVG and PNG files. With --readme, the
-    /// table there is followed by some of them.
-    #[arg(long, value_name = "DIR")]
-    pub pictures: Option<PathBuf>,
 }
 
 /// Flags of `bench`.
