@@ -9,8 +9,8 @@ use crate::progress;
 /// Installs the subscriber. A `RUST_LOG` that cannot be read is named and ignored.
 pub fn init() {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-    // The synthetic fallback has a notice of its own.
-    let quiet = EnvFilter::new("warn,cifar_data=error");
+    // The synthetic fallback has a notice of its own, and what a figure does not draw is no user's concern.
+    let quiet = EnvFilter::new("warn,cifar_data=error,usvg=error,resvg=error");
     let (filter, complaint) = if wanted.is_empty() {
         (quiet, None)
     } else {

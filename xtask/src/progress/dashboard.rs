@@ -1,6 +1,6 @@
 //! Lines that are drawn over and over at the bottom of a terminal, below what scrolls.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -13,6 +13,8 @@ const EVERY: Duration = Duration::from_millis(150);
 pub struct Dashboard {
     lines: Vec<ProgressBar>,
     drawn: Option<Instant>,
+    /// Columns of the terminal when they were drawn.
+    columns: usize,
 }
 
 impl Dashboard {
@@ -28,9 +30,10 @@ impl Dashboard {
 
     /// Draws the lines in place of the former ones.
     pub fn draw(&mut self, bars: &MultiProgress, texts: &[String]) {
-        if self.lines.len() != texts.len() {
+        if self.lines.len() != texts.len() || self.is_broken() {
             self.clear(bars);
         }
+        self.columns = columns();
         for (index, text) in texts.iter().enumerate() {
             if index == self.lines.len() {
                 let style = ProgressStyle::with_template("{msg}");
@@ -45,14 +48,29 @@ impl Dashboard {
         self.drawn = Some(Instant::now());
     }
 
-    /// Takes the lines away.
+    /// Whether the terminal has become narrower and has broken the lines into more rows than were drawn.
+    fn is_broken(&self) -> bool {
+        !self.lines.is_empty() && columns() < self.columns
+    }
+
+    /// Takes the lines away; where nobody knows any more how many rows they are, the whole screen.
     pub fn clear(&mut self, bars: &MultiProgress) {
+        let broken = self.is_broken();
         for line in self.lines.drain(..) {
             line.finish_and_clear();
             bars.remove(&line);
         }
+        if broken {
+            // A screen that cannot be wiped stays as it is.
+            let _ = bars.suspend(|| io::stderr().write_all(b"\x1b[2J\x1b[H"));
+        }
         self.drawn = None;
     }
+}
+
+/// Columns of the terminal behind stderr; as many as one likes where there is none.
+pub fn columns() -> usize {
+    terminal().map_or(usize::MAX, |(columns, _)| columns)
 }
 
 /// Columns and rows of the terminal behind stderr; none where there is none, or one that cannot move its cursor, or the user asked for

@@ -24,6 +24,7 @@ use self::panel::{MIN_HEIGHT, MIN_WIDTH, Panel};
 use crate::text::{self, bytes};
 
 pub use self::course::seconds_of;
+pub use self::dashboard::columns;
 
 const WIDTH: usize = 80;
 /// How often a line appears where there is no terminal.
@@ -204,11 +205,6 @@ impl Screen {
         state.clear();
         put(&text::cut(&line, WIDTH));
     }
-}
-
-/// Columns of the terminal; as many as one likes where there is none.
-pub fn columns() -> usize {
-    terminal().map_or(usize::MAX, |(columns, _)| columns)
 }
 
 /// A line that stays, broken between words where the terminal is narrower than it.

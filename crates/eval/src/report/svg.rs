@@ -99,14 +99,19 @@ impl Canvas {
         self.put(format_args!("<path{} d=\"{data}\"/>", attribute(class)));
     }
 
+    /// Nothing where it would have no area: some readers complain about that.
     pub(crate) fn rect(&mut self, at: (f64, f64), size: (f64, f64), class: &str) {
+        let size = (number(size.0.max(0.0)), number(size.1.max(0.0)));
+        if size.0 == "0" || size.1 == "0" {
+            return;
+        }
         self.put(format_args!(
             "<rect{} x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>",
             attribute(class),
             number(at.0),
             number(at.1),
-            number(size.0.max(0.0)),
-            number(size.1.max(0.0))
+            size.0,
+            size.1
         ));
     }
 
