@@ -5,6 +5,7 @@
 mod alignment;
 mod atomic;
 mod classification;
+mod command;
 mod comparison;
 mod duplicates;
 mod eigen;
@@ -42,6 +43,7 @@ pub use atomic::write_atomically;
 pub use classification::ClassificationMetrics;
 pub use classification::ReliabilityBin;
 pub use classification::classification;
+pub use command::public_command;
 pub use comparison::Comparison;
 pub use comparison::Method;
 pub use comparison::wilson_interval;

@@ -19,7 +19,6 @@ use serde_json::Value;
 use self::asked::{command, remember, resumed};
 use crate::{
     cli::{CompareArgs, StageArgs},
-    commands::report::elsewhere,
     marks::Marks,
     plan::Existing,
     session::Session,
@@ -180,7 +179,7 @@ fn caption(first: &Results, lines: &[Line], command: &str) -> String {
         field("/pretrain/temperature"),
         field("/pretrain/optimizer/kind"),
         seeds.join(", "),
-        elsewhere(command),
+        eval::public_command(command),
         machine.cpu,
         machine.threads,
         machine.simd,

@@ -88,7 +88,7 @@ fn block(results: &Results) -> String {
     format!(
         "```text\n{label}{}\n```\n\n`{}` on {}, {} threads, {} ({}).",
         table.trim_end(),
-        elsewhere(&results.command),
+        eval::public_command(&results.command),
         environment.cpu,
         environment.threads,
         environment.simd,
@@ -121,17 +121,6 @@ fn cover(readme: &Path, pictures: &PicturesPaths) -> String {
     )
 }
 
-/// The command without the place of the data, which is another on every machine.
-pub(super) fn elsewhere(command: &str) -> String {
-    let mut words: Vec<&str> = command.split(' ').collect();
-    for index in 1..words.len() {
-        if words[index - 1] == "--data-dir" {
-            words[index] = "DIR";
-        }
-    }
-    words.join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,14 +145,5 @@ mod tests {
                         \n\n[All pictures of this report](a/README.md), each with what it shows.";
         assert_eq!(text, expected);
         assert!(cover(Path::new("README.md"), &pictures).contains("(docs/a/one.svg)"));
-    }
-
-    #[test]
-    fn the_place_of_the_data_is_left_open() {
-        assert_eq!(
-            elsewhere("cargo xtask run-all --data-dir /a/b --seed 1"),
-            "cargo xtask run-all --data-dir DIR --seed 1"
-        );
-        assert_eq!(elsewhere("cargo xtask"), "cargo xtask");
     }
 }

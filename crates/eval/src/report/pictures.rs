@@ -14,6 +14,7 @@ use super::story;
 use super::svg::Figure;
 use super::tables::Table;
 use crate::atomic::write_atomically;
+use crate::command::public_command;
 use crate::error::{Error, Result};
 use crate::results::Results;
 
@@ -39,6 +40,7 @@ struct Text<'a> {
     mark: &'static str,
     page: &'a Page,
     sections: Vec<Section<'a>>,
+    command: String,
     command_fence: String,
 }
 
@@ -113,6 +115,7 @@ pub fn write_pictures(folder: &Path, input: &ReportInput) -> Result<PicturesPath
     let page = Text {
         mark: MARK,
         command_fence: markdown::fence(&page.command),
+        command: public_command(&page.command),
         page: &page,
         sections,
     };
