@@ -65,7 +65,12 @@ async function open(options) {
 
 /** All sections are laid out and drawn, those out of sight too. */
 function whole(page) {
-  return page.addStyleTag({ content: "main>section{content-visibility:visible!important}" });
+  // Not `addStyleTag`, which waits for an event that a page without scripts never tells.
+  return page.evaluate(() => {
+    const style = document.createElement("style");
+    style.textContent = "main>section{content-visibility:visible!important}";
+    document.head.append(style);
+  });
 }
 
 /** No element sticks out sideways. */
