@@ -91,15 +91,14 @@ pub fn fold(line: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     while rest.len() > width.max(1) {
         let begin = rest.iter().take_while(|c| **c == ' ').count();
-        let space = (begin + 1..=width).rev().find(|at| rest[*at] == ' ');
-        let cut = space.unwrap_or(width.max(1));
+        // A cut that leaves no more than the next line begins with would go round in circles.
+        let spaces = (begin + 1..=width).filter(|at| rest[*at] == ' ');
+        let cut = spaces.filter(|at| *at > hanging.len()).next_back();
+        let cut = cut.unwrap_or(width.max(1));
         let head: String = rest[..cut].iter().collect();
         lines.push(head.trim_end().to_owned());
         let tail: String = rest[cut..].iter().collect();
         rest = hanging.chars().chain(tail.trim_start().chars()).collect();
-        if cut <= hanging.len() {
-            break; // a terminal of a few columns
-        }
     }
     lines.push(rest.into_iter().collect());
     lines
