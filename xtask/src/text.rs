@@ -92,9 +92,8 @@ pub fn fold(line: &str, width: usize) -> Vec<String> {
     while rest.len() > width.max(1) {
         let begin = rest.iter().take_while(|c| **c == ' ').count();
         // A cut that leaves no more than the next line begins with would go round in circles.
-        let spaces = (begin + 1..=width).filter(|at| rest[*at] == ' ');
-        let cut = spaces.filter(|at| *at > hanging.len()).next_back();
-        let cut = cut.unwrap_or(width.max(1));
+        let space = (begin + 1..=width).rfind(|at| rest[*at] == ' ' && *at > hanging.len());
+        let cut = space.unwrap_or(width.max(1));
         let head: String = rest[..cut].iter().collect();
         lines.push(head.trim_end().to_owned());
         let tail: String = rest[cut..].iter().collect();
