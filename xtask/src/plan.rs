@@ -213,7 +213,7 @@ pub struct Choice {
 impl Choice {
     /// `--recipe`, or what fits the data and the device.
     pub fn make(flags: &Common, device: &Device, screen: &Screen) -> Result<Self> {
-        let (mut recipe, reason, dataset) = match &flags.recipe {
+        let (recipe, reason, dataset) = match &flags.recipe {
             Some(wanted) => (recipes::load(wanted)?, None, None),
             None => {
                 let wanted = flags.dataset.unwrap_or_default();
@@ -233,12 +233,10 @@ impl Choice {
                 (recipe, Some(reason), dataset)
             }
         };
-        recipes::apply(&mut recipe, flags)?;
-        recipes::check(&recipe)?;
         Ok(Self {
-            recipe,
             reason,
             dataset,
+            ..Self::of(recipe, flags)?
         })
     }
 

@@ -7,6 +7,7 @@ use askama::Template;
 
 use super::format::{arm_title, percent};
 use super::input::ReportInput;
+use super::io;
 use super::markdown;
 use super::page::{Page, failed};
 use super::raster;
@@ -67,11 +68,6 @@ impl<'a> Section<'a> {
 /// If the parts of `input` do not fit together, a file cannot be written, or the folder has a `README.md` of other origin.
 pub fn write_pictures(folder: &Path, input: &ReportInput) -> Result<PicturesPaths> {
     input.check()?;
-    let io = |action, path: &Path, source| Error::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    };
     let text = folder.join("README.md");
     let before = match std::fs::read_to_string(&text) {
         Ok(before) if before.starts_with(MARK) => linked(&before),
