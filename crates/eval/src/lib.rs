@@ -7,6 +7,7 @@ mod atomic;
 mod classification;
 mod command;
 mod comparison;
+mod curvature;
 mod duplicates;
 mod eigen;
 mod embedding;

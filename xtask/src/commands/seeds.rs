@@ -214,7 +214,7 @@ fn together(
     let summary = SeedsSummary::of(runs, draws)?;
     let path = root.join("seeds.json");
     summary.save(&path)?;
-    out(eval::seeds_table(&summary).trim_end())?;
+    out(eval::seeds_table(&input.results.dataset, &summary).trim_end())?;
     input.results.seeds = Some(summary);
     input.results.save(&root.join("results.json"))?;
     let paths = eval::write_report(root, &input)?;

@@ -1,9 +1,9 @@
 //! Tables of what a run measured on request: statistics over seeds, probes at their optimum, corruptions, near-duplicates, and the
 //! planned budgets.
 
-use super::format::{NONE, arm_title, count, percent, points, points_range, scientific};
+use super::format::{NONE, arm_title, count, percent, points, points_range, scientific, shorten};
 use super::tables::Table;
-use crate::results::Results;
+use crate::results::{DatasetRecord, Results};
 use crate::seeds::{SEEDS_FOR_A_VERDICT, SeedsComparison, SeedsSummary, Spread, Verdict};
 
 /// All of them that there is something for, in the order of the report.
@@ -329,16 +329,25 @@ fn planned(results: &Results) -> Option<Table> {
 /// What several seeds found together, as a terminal shows it.
 ///
 /// ```text
-/// 3 seeds: 0, 1, 2
+/// CIFAR-10, 10,000 test images, 3 seeds: 0, 1, 2
 ///
-/// arm                    top-1 (mean ± deviation)
-/// Baseline               66.10 % ± 1.02
-/// contrastive − baseline −4.12 ± 2.20 (−9.00 to +0.71): 3 seeds give no verdict, it takes 5
+/// arm                       top-1 (mean ± sample standard deviation)
+/// Baseline                  66.10 % ± 1.02
+///
+/// difference                points (95 % interval over seeds and test images)
+/// contrastive-baseline      −4.12 (−9.00 to +0.71)
+///                           3 seeds give no verdict, it takes 5
 /// ```
-pub fn seeds_table(summary: &SeedsSummary) -> String {
+pub fn seeds_table(dataset: &DatasetRecord, summary: &SeedsSummary) -> String {
     let seeds: Vec<String> = summary.seeds.iter().map(u64::to_string).collect();
     let plain = |text: String| text.replace('\u{a0}', " ");
-    let mut text = format!("{} seeds: {}\n\n", seeds.len(), seeds.join(", "));
+    let mut text = format!(
+        "{}, {} test images, {} seeds: {}\n\n",
+        shorten(&dataset.label(), 40),
+        count(dataset.test_images),
+        seeds.len(),
+        seeds.join(", ")
+    );
     text.push_str(&format!(
         "{:<26}{}\n",
         "arm", "top-1 (mean ± sample standard deviation)"

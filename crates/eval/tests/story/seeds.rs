@@ -82,7 +82,7 @@ fn the_report_gives_the_interval_and_a_verdict_only_from_five_seeds_on() {
         // Files hold fifteen digits.
         let loaded = Results::load(&path).unwrap();
         assert_eq!(loaded.to_json().unwrap(), results.to_json().unwrap());
-        let table = eval::seeds_table(results.seeds.as_ref().unwrap());
+        let table = eval::seeds_table(&results.dataset, results.seeds.as_ref().unwrap());
         assert!(
             table.contains(says) && table.lines().all(|line| line.chars().count() <= 80),
             "{table}"
