@@ -47,7 +47,7 @@ pub(crate) fn minimize(
     mut x: Vec<f64>,
     tolerance: f64,
     max_iterations: usize,
-    guess: Option<Inverse>,
+    mut guess: Option<Inverse>,
     mut f: impl FnMut(&[f64], &mut [f64]) -> Result<f64>,
 ) -> Result<Minimum> {
     let mut gradient = vec![0.0; x.len()];
@@ -77,8 +77,10 @@ pub(crate) fn minimize(
                 }
                 iterations += 1;
             }
-            // What is remembered misleads: steepest descent, and if that fails too, this is as far as rounding lets us.
+            // What is remembered or guessed misleads: steepest descent, and if that fails too, this is as far as rounding
+            // lets us.
             None if !pairs.is_empty() => pairs.clear(),
+            None if guess.is_some() => guess = None,
             None => break,
         }
     }
@@ -301,6 +303,8 @@ mod tests {
                 .collect()
         };
         let (with, without) = (iterations(Some(&guess)), iterations(None));
+        let nonsense = |g: &[f64]| vec![f64::NAN; g.len()];
+        assert_eq!(iterations(Some(&nonsense)), without);
         assert!(with <= 10 && without > 3 * with, "{with} {without}");
     }
 

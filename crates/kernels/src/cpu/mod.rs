@@ -14,6 +14,7 @@ pub mod norm;
 pub mod plan;
 pub mod pointwise;
 pub mod pool;
+pub mod simd;
 pub mod tile;
 pub mod transpose;
 pub mod value;

@@ -1,8 +1,6 @@
 //! All ranges of a recipe, looked at once.
 
-use super::{
-    HeadKind, OptimizerConfig, ProjectionKind, Recipe, ScheduleConfig, Training, TransferMode,
-};
+use super::{HeadKind, ProjectionKind, Recipe, TransferMode};
 use crate::{Error, Result};
 use resnet::Init;
 use std::fmt::Display;
@@ -145,11 +143,11 @@ impl Recipe {
                 "choosing needs a validation split: set data.validation above 0",
             )?;
         }
-        check_training("supervised", &self.supervised.training(), 1)?;
-        check_training("pretrain", &self.pretrain.training(), 1)?;
-        check_training("probe", &self.probe.training(), 0)?;
-        check_training("head", &self.head.training(), 0)?;
-        check_training("finetune", &self.finetune.training(), 1)?;
+        self.supervised.training().check("supervised", 1)?;
+        self.pretrain.training().check("pretrain", 1)?;
+        self.probe.training().check("probe", 0)?;
+        self.head.training().check("head", 0)?;
+        self.finetune.training().check("finetune", 1)?;
         self.check_evaluate()?;
         Ok(CheckedRecipe(self.clone()))
     }
@@ -359,186 +357,8 @@ impl Recipe {
     }
 }
 
-fn positive(x: f64) -> bool {
+pub(super) fn positive(x: f64) -> bool {
     x.is_finite() && x > 0.0
-}
-
-fn check_training(section: &str, t: &Training, least_epochs: usize) -> Result<()> {
-    let field = |name: &str| format!("{section}.{name}");
-    let epochs = format!("use {least_epochs} to 100000");
-    require(
-        &field("epochs"),
-        t.epochs,
-        (least_epochs..=100_000).contains(&t.epochs),
-        &epochs,
-    )?;
-    require(
-        &field("batch_size"),
-        t.batch_size,
-        (2..=1_048_576).contains(&t.batch_size),
-        "use at least 2 images",
-    )?;
-    let parts = t.accumulation;
-    let ok = parts > 0 && t.batch_size.is_multiple_of(parts) && t.batch_size / parts >= 2;
-    let remedy = format!(
-        "use a divisor of {section}.batch_size ({}) that leaves at least 2 images a part",
-        t.batch_size
-    );
-    require(&field("accumulation"), parts, ok, &remedy)?;
-    if let Some(clip) = t.clip {
-        require(
-            &field("clip"),
-            clip,
-            positive(clip),
-            "use a number above 0, or leave it out",
-        )?;
-    }
-    if let Some(ema) = t.ema {
-        require(
-            &field("ema"),
-            ema,
-            (0.0..1.0).contains(&ema),
-            "use 0 or more, below 1, such as 0.999, or leave it out",
-        )?;
-    }
-    let smoothing = t.label_smoothing;
-    require(
-        &field("label_smoothing"),
-        smoothing,
-        (0.0..1.0).contains(&smoothing),
-        "use 0 or more, below 1",
-    )?;
-    check_optimizer(&field("optimizer"), &t.optimizer)?;
-    check_schedule(&field("schedule"), &t.schedule)
-}
-
-fn check_optimizer(section: &str, o: &OptimizerConfig) -> Result<()> {
-    let field = |name: &str| format!("{section}.{name}");
-    for name in o.foreign_fields() {
-        let remedy = format!(
-            "kind = \"{}\" does not read it: leave it out",
-            o.kind.name()
-        );
-        require(&field(name), "given", false, &remedy)?;
-    }
-    require(&field("lr"), o.lr, positive(o.lr), "use a number above 0")?;
-    let decay = o.weight_decay;
-    require(
-        &field("weight_decay"),
-        decay,
-        decay.is_finite() && decay >= 0.0,
-        "use 0 or more",
-    )?;
-    require(
-        &field("momentum"),
-        o.momentum(),
-        (0.0..1.0).contains(&o.momentum()),
-        "use 0 or more, below 1",
-    )?;
-    let nesterov = o.nesterov.unwrap_or(false);
-    require(
-        &field("nesterov"),
-        nesterov,
-        !nesterov || o.momentum() > 0.0,
-        "Nesterov needs a momentum above 0",
-    )?;
-    for beta in o.betas() {
-        require(
-            &field("betas"),
-            beta,
-            (0.0..1.0).contains(&beta),
-            "use two numbers of 0 or more, below 1",
-        )?;
-    }
-    require(
-        &field("eps"),
-        o.eps(),
-        positive(o.eps()),
-        "use a number above 0",
-    )?;
-    require(
-        &field("trust"),
-        o.trust(),
-        positive(o.trust()),
-        "use a number above 0",
-    )
-}
-
-fn check_schedule(section: &str, s: &ScheduleConfig) -> Result<()> {
-    let field = |name: &str| format!("{section}.{name}");
-    for name in s.foreign_fields() {
-        let remedy = format!(
-            "kind = \"{}\" does not read it: leave it out",
-            s.kind.name()
-        );
-        require(&field(name), "given", false, &remedy)?;
-    }
-    let warm = s.warmup_epochs;
-    require(
-        &field("warmup_epochs"),
-        warm,
-        warm.is_finite() && warm >= 0.0,
-        "use 0 or more epochs",
-    )?;
-    if let Some(steps) = s.warmup_steps {
-        require(
-            &field("warmup_steps"),
-            steps,
-            warm == 0.0,
-            "give warmup_epochs or warmup_steps, not both",
-        )?;
-    }
-    let from = s.warmup_from;
-    require(
-        &field("warmup_from"),
-        from,
-        (0.0..=1.0).contains(&from),
-        "use a factor of 0 to 1",
-    )?;
-    if let Some(end) = s.final_factor {
-        require(
-            &field("final_factor"),
-            end,
-            (0.0..=1.0).contains(&end),
-            "use a factor of 0 to 1",
-        )?;
-    }
-    if let Some(milestones) = &s.milestones {
-        let ok = milestones.iter().all(|m| (0.0..=1.0).contains(m)) && milestones.is_sorted();
-        require(
-            &field("milestones"),
-            format!("{milestones:?}"),
-            ok,
-            "use rising shares of the stage, 0 to 1, such as [0.6, 0.75, 0.9]",
-        )?;
-    }
-    if let Some(gamma) = s.gamma {
-        require(
-            &field("gamma"),
-            gamma,
-            positive(gamma) && gamma <= 1.0,
-            "use a factor above 0 and up to 1",
-        )?;
-    }
-    if let Some(rise) = s.rise {
-        require(
-            &field("rise"),
-            rise,
-            rise > 0.0 && rise < 1.0,
-            "use a share above 0 and below 1",
-        )?;
-    }
-    for (name, div) in [("div", s.div), ("final_div", s.final_div)] {
-        if let Some(div) = div {
-            require(
-                &field(name),
-                div,
-                div.is_finite() && div >= 1.0,
-                "use 1 or more",
-            )?;
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn require(field: &str, value: impl Display, ok: bool, remedy: &str) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `[evaluate]`: how the arms are measured at their end.
 
 use super::Recipe;
-use super::check::require;
+use super::check::{positive, require};
 use crate::Result;
 use cifar_data::Corruption;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -92,7 +92,6 @@ impl Evaluate {
 impl Recipe {
     pub(super) fn check_evaluate(&self) -> Result<()> {
         let e = &self.evaluate;
-        let positive = |x: f64| x.is_finite() && x > 0.0;
         require(
             "evaluate.batch_size",
             e.batch_size,

@@ -1,5 +1,7 @@
 //! The update rule, as a recipe spells it.
 
+use super::check::{positive, require};
+use crate::Result;
 use serde::{Deserialize, Serialize};
 
 /// An update rule and its numbers. Fields of another rule are refused by [`Recipe::check`](super::Recipe::check).
@@ -128,5 +130,63 @@ impl OptimizerConfig {
 
     pub(crate) fn trust(&self) -> f64 {
         self.trust.unwrap_or(1e-3)
+    }
+
+    /// Looks at every field's range; `section` is where they stand in the recipe.
+    pub(super) fn check(&self, section: &str) -> Result<()> {
+        let field = |name: &str| format!("{section}.{name}");
+        for name in self.foreign_fields() {
+            let remedy = format!(
+                "kind = \"{}\" does not read it: leave it out",
+                self.kind.name()
+            );
+            require(&field(name), "given", false, &remedy)?;
+        }
+        require(
+            &field("lr"),
+            self.lr,
+            positive(self.lr),
+            "use a number above 0",
+        )?;
+        let decay = self.weight_decay;
+        require(
+            &field("weight_decay"),
+            decay,
+            decay.is_finite() && decay >= 0.0,
+            "use 0 or more",
+        )?;
+        require(
+            &field("momentum"),
+            self.momentum(),
+            (0.0..1.0).contains(&self.momentum()),
+            "use 0 or more, below 1",
+        )?;
+        let nesterov = self.nesterov.unwrap_or(false);
+        require(
+            &field("nesterov"),
+            nesterov,
+            !nesterov || self.momentum() > 0.0,
+            "Nesterov needs a momentum above 0",
+        )?;
+        for beta in self.betas() {
+            require(
+                &field("betas"),
+                beta,
+                (0.0..1.0).contains(&beta),
+                "use two numbers of 0 or more, below 1",
+            )?;
+        }
+        require(
+            &field("eps"),
+            self.eps(),
+            positive(self.eps()),
+            "use a number above 0",
+        )?;
+        require(
+            &field("trust"),
+            self.trust(),
+            positive(self.trust()),
+            "use a number above 0",
+        )
     }
 }

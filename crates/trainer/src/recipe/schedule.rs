@@ -1,5 +1,7 @@
 //! The learning rate over time, as a recipe spells it.
 
+use super::check::{positive, require};
+use crate::Result;
 use serde::{Deserialize, Serialize};
 
 /// A schedule: a factor on the optimiser's `lr` for every step. The formulas stand in [`crate::Schedule`].
@@ -123,5 +125,83 @@ impl ScheduleConfig {
         .into_iter()
         .filter_map(|(name, foreign)| foreign.then_some(name))
         .collect()
+    }
+
+    /// Looks at every field's range; `section` is where they stand in the recipe.
+    pub(super) fn check(&self, section: &str) -> Result<()> {
+        let field = |name: &str| format!("{section}.{name}");
+        for name in self.foreign_fields() {
+            let remedy = format!(
+                "kind = \"{}\" does not read it: leave it out",
+                self.kind.name()
+            );
+            require(&field(name), "given", false, &remedy)?;
+        }
+        let warm = self.warmup_epochs;
+        require(
+            &field("warmup_epochs"),
+            warm,
+            warm.is_finite() && warm >= 0.0,
+            "use 0 or more epochs",
+        )?;
+        if let Some(steps) = self.warmup_steps {
+            require(
+                &field("warmup_steps"),
+                steps,
+                warm == 0.0,
+                "give warmup_epochs or warmup_steps, not both",
+            )?;
+        }
+        let from = self.warmup_from;
+        require(
+            &field("warmup_from"),
+            from,
+            (0.0..=1.0).contains(&from),
+            "use a factor of 0 to 1",
+        )?;
+        if let Some(end) = self.final_factor {
+            require(
+                &field("final_factor"),
+                end,
+                (0.0..=1.0).contains(&end),
+                "use a factor of 0 to 1",
+            )?;
+        }
+        if let Some(milestones) = &self.milestones {
+            let ok = milestones.iter().all(|m| (0.0..=1.0).contains(m)) && milestones.is_sorted();
+            require(
+                &field("milestones"),
+                format!("{milestones:?}"),
+                ok,
+                "use rising shares of the stage, 0 to 1, such as [0.6, 0.75, 0.9]",
+            )?;
+        }
+        if let Some(gamma) = self.gamma {
+            require(
+                &field("gamma"),
+                gamma,
+                positive(gamma) && gamma <= 1.0,
+                "use a factor above 0 and up to 1",
+            )?;
+        }
+        if let Some(rise) = self.rise {
+            require(
+                &field("rise"),
+                rise,
+                rise > 0.0 && rise < 1.0,
+                "use a share above 0 and below 1",
+            )?;
+        }
+        for (name, div) in [("div", self.div), ("final_div", self.final_div)] {
+            if let Some(div) = div {
+                require(
+                    &field(name),
+                    div,
+                    div.is_finite() && div >= 1.0,
+                    "use 1 or more",
+                )?;
+            }
+        }
+        Ok(())
     }
 }

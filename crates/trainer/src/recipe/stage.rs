@@ -1,6 +1,8 @@
 //! The sections of a recipe that describe a training stage.
 
+use super::check::{positive, require};
 use super::{OptimizerConfig, ScheduleConfig};
+use crate::Result;
 use contrastive_loss::{Loss, Miner};
 use resnet::Init;
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,58 @@ pub struct Training {
     pub schedule: ScheduleConfig,
     /// The learning rate of the loss' own parameters, on the same schedule; the optimiser's where there is none.
     pub loss_lr: Option<f64>,
+}
+
+impl Training {
+    /// Looks at every field's range; `section` is where they stand in the recipe.
+    pub(super) fn check(&self, section: &str, least_epochs: usize) -> Result<()> {
+        let field = |name: &str| format!("{section}.{name}");
+        let epochs = format!("use {least_epochs} to 100000");
+        require(
+            &field("epochs"),
+            self.epochs,
+            (least_epochs..=100_000).contains(&self.epochs),
+            &epochs,
+        )?;
+        require(
+            &field("batch_size"),
+            self.batch_size,
+            (2..=1_048_576).contains(&self.batch_size),
+            "use at least 2 images",
+        )?;
+        let parts = self.accumulation;
+        let ok = parts > 0 && self.batch_size.is_multiple_of(parts) && self.batch_size / parts >= 2;
+        let remedy = format!(
+            "use a divisor of {section}.batch_size ({}) that leaves at least 2 images a part",
+            self.batch_size
+        );
+        require(&field("accumulation"), parts, ok, &remedy)?;
+        if let Some(clip) = self.clip {
+            require(
+                &field("clip"),
+                clip,
+                positive(clip),
+                "use a number above 0, or leave it out",
+            )?;
+        }
+        if let Some(ema) = self.ema {
+            require(
+                &field("ema"),
+                ema,
+                (0.0..1.0).contains(&ema),
+                "use 0 or more, below 1, such as 0.999, or leave it out",
+            )?;
+        }
+        let smoothing = self.label_smoothing;
+        require(
+            &field("label_smoothing"),
+            smoothing,
+            (0.0..1.0).contains(&smoothing),
+            "use 0 or more, below 1",
+        )?;
+        self.optimizer.check(&field("optimizer"))?;
+        self.schedule.check(&field("schedule"))
+    }
 }
 
 /// Declares a section: its own fields, then those of [`Training`].
