@@ -103,7 +103,7 @@ pub struct DuplicatesRecord {
         with = "crate::number::optional"
     )]
     pub top1_duplicates: Option<f64>,
-    /// The pairs, the most alike first; at most 100.
+    /// The pairs, the most alike first: in `results.json` at most 100, all of them in the arm's own record.
     pub pairs: Vec<DuplicatePair>,
 }
 

@@ -53,6 +53,9 @@ pub struct Results {
     /// Differences between arms with their intervals, by name (`contrastive-baseline`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub comparisons: BTreeMap<String, Comparison>,
+    /// The same over the test images of each class, in the order of the classes; `null` for a class without any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub class_comparisons: BTreeMap<String, Vec<Option<Comparison>>>,
     /// What the arms were meant to cost, as planned before step 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetRecord>,
@@ -366,6 +369,7 @@ impl Results {
             command: command.to_owned(),
             arms: BTreeMap::new(),
             comparisons: BTreeMap::new(),
+            class_comparisons: BTreeMap::new(),
             budget: None,
             seeds: None,
             notes: Vec::new(),
@@ -398,20 +402,59 @@ impl Results {
         Comparison::unpaired(hits(first)?, hits(second)?)
     }
 
-    /// Records the difference in test top-1 between two arms from what each got right, image by image.
+    /// The difference among the test images of a class: as [`Results::comparison`].
+    pub(crate) fn class_comparison(
+        &self,
+        arm: &str,
+        against: &str,
+        class: usize,
+    ) -> Option<Comparison> {
+        if let Some(recorded) = self.class_comparisons.get(&comparison_key(arm, against)) {
+            return recorded.get(class).cloned().flatten();
+        }
+        let counted = |arm: &str| {
+            let confusion = &self.arms.get(arm)?.test.classification.confusion;
+            let row = confusion.get(class)?;
+            Some((*row.get(class)?, row.iter().sum()))
+        };
+        Comparison::unpaired(counted(arm)?, counted(against)?)
+    }
+
+    /// Records the difference in test top-1 between two arms from what each got right, image by image, over all images and
+    /// over those of each class (`labels`).
     ///
     /// # Errors
-    /// If the two lists differ in length or are empty.
+    /// If the lists differ in length or are empty.
     pub fn compare(
         &mut self,
         arm: &str,
         right: &[bool],
         against: &str,
         right_there: &[bool],
+        labels: &[u32],
     ) -> Result<()> {
         let difference = Comparison::paired(right, right_there)?;
-        self.comparisons
-            .insert(comparison_key(arm, against), difference);
+        if labels.len() != right.len() {
+            return Err(Error::Invalid(format!(
+                "a comparison by class needs a label for each test image, got {} for {}",
+                labels.len(),
+                right.len()
+            )));
+        }
+        let by_class = (0..self.dataset.classes.len()).map(|class| {
+            let of_class = |all: &[bool]| -> Vec<bool> {
+                let images = all.iter().zip(labels);
+                images
+                    .filter(|(_, label)| **label as usize == class)
+                    .map(|(right, _)| *right)
+                    .collect()
+            };
+            Comparison::paired(&of_class(right), &of_class(right_there)).ok()
+        });
+        let by_class = by_class.collect();
+        let key = comparison_key(arm, against);
+        self.class_comparisons.insert(key.clone(), by_class);
+        self.comparisons.insert(key, difference);
         Ok(())
     }
 

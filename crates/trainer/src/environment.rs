@@ -49,6 +49,9 @@ pub(crate) struct RunRecord {
     pub test_images: usize,
     /// Fitted on the training split.
     pub normalization: Normalization,
+    /// What the training photographs look like. Runs of older versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<eval::PixelRanges>,
     /// Images per second by kind of step, measured before step 0 where the recipe has a budget.
     pub measured: BTreeMap<String, f64>,
     /// What every arm was meant to cost.
@@ -78,6 +81,7 @@ impl RunRecord {
             validation_images: splits.validation.len(),
             test_images,
             normalization: splits.normalization,
+            pixels: None,
             measured: BTreeMap::new(),
             budget: None,
         }

@@ -185,7 +185,7 @@ fn train_record(lab: &Experiment, arm: Arm, encoder: &Encoder) -> Result<TrainRe
     let (train, validation) = (splits.train.len() as u64, splits.validation.len() as u64);
     let frozen = budget::frozen_images(lab.recipe(), arm, train, validation);
     let mut features = Some(StageRecord {
-        name: FEATURES.to_owned(),
+        name: FROZEN_FEATURES.to_owned(),
         multiply_adds: frozen * encoder.net.flops(splits.images.height, splits.images.width),
         ..StageRecord::default()
     })
@@ -250,7 +250,7 @@ fn timed(
 }
 
 /// The features of a frozen encoder that heads are trained on: one forward pass for each image.
-const FEATURES: &str = "frozen-features";
+pub(crate) const FROZEN_FEATURES: &str = "frozen-features";
 
 /// A stage's name in results and curves.
 pub(crate) fn stage_name(kind: StageKind) -> &'static str {

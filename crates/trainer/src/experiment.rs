@@ -113,6 +113,7 @@ impl Experiment {
             &options.device,
             &options.command,
         );
+        record.pixels = Some(splits.pixel_ranges()?);
         record.weights = weights.into_iter().map(|w| (w.name, w.checksum)).collect();
         let mut frozen = recipe.clone();
         let mut speeds = None;

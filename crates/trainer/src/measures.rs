@@ -204,6 +204,9 @@ fn mislabelled(
     noisy
 }
 
+/// Pairs that stand in the results; the arm's own record has all.
+const SHOWN_PAIRS: usize = 100;
+
 /// Test images that repeat a training image, and the headline head's score without them; none if the recipe does not ask.
 pub(crate) fn duplicates(
     lab: &mut Experiment,
@@ -215,9 +218,13 @@ pub(crate) fn duplicates(
     if !lab.recipe().evaluate.duplicates {
         return Ok(None);
     }
-    once(lab, stage.arm, "duplicates", |lab| {
+    let mut found = once(lab, stage.arm, "duplicates", |lab| {
         find_duplicates(lab, stage, train, test, headline).map(Some)
-    })
+    })?;
+    if let Some(found) = &mut found {
+        found.pairs.truncate(SHOWN_PAIRS);
+    }
+    Ok(found)
 }
 
 fn find_duplicates(
@@ -269,7 +276,6 @@ fn find_duplicates(
         pair.train = splits.train[pair.train as usize] as u64;
     }
     pairs.sort_by(|a, b| b.detail.total_cmp(&a.detail).then(a.test.cmp(&b.test)));
-    pairs.truncate(100);
     let repeated = either.iter().filter(|flag| **flag).count();
     Ok(DuplicatesRecord {
         by_pixels: found.by_pixels.len() as u64,

@@ -212,12 +212,12 @@ mod tests {
         // 10,000 test images against 10,000 of the bank and 10,000 of their own.
         assert!((plain - 20.0).abs() < 1e-9, "{plain}");
         for (field, value, more) in [
-            // 40,000 rows, five λ, and the curvature of 100 numbers; a share of too few rows goes without.
-            ("evaluate.lbfgs", "true", 40_700.0 * 5.0 * ITERATIONS * 1e-6),
+            // 40,000 rows, six λ, and the curvature of 100 numbers; a share of too few rows goes without.
+            ("evaluate.lbfgs", "true", 40_700.0 * 6.0 * ITERATIONS * 1e-6),
             (
                 "evaluate.few_labels",
                 "[0.1, 0.001]",
-                (4700.0 + 40.0) * 5.0 * ITERATIONS * 1e-6,
+                (4700.0 + 40.0) * 6.0 * ITERATIONS * 1e-6,
             ),
             // 100 draws of 10 classes, twice.
             ("evaluate.shots", "[1, 5]", 2000.0 * 10_000.0 * 100.0 * 1e-9),

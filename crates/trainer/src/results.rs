@@ -1,7 +1,7 @@
 //! What a run found, collected from its folder: results, curves, maps and sample photographs.
 
 use crate::environment::written;
-use crate::evaluate::stage_name;
+use crate::evaluate::{FROZEN_FEATURES, stage_name};
 use crate::experiment::Experiment;
 use crate::folder::{CONFIG, Done};
 use crate::journal::METRICS;
@@ -17,6 +17,33 @@ use std::collections::BTreeMap;
 
 /// The arms that others are compared with, in this order.
 const AGAINST: [Arm; 2] = [Arm::Baseline, Arm::Contrastive];
+
+/// Where the report's figures stand in the run folder.
+const SOURCES: [(&str, &str); 8] = [
+    (
+        "Tables, differences",
+        "results.json; of an arm: ARM/result.json",
+    ),
+    (
+        "Learning curves",
+        "metrics.jsonl; what a stage cost: ARM/STAGE.json",
+    ),
+    (
+        "Answers, confusion, reliability, mistakes",
+        "ARM/predictions-HEAD.safetensors",
+    ),
+    (
+        "Maps, neighbours, retrieval",
+        "ARM/features-test.safetensors (of the arm that owns the encoder)",
+    ),
+    ("Similarity in training", "ARM/snapshots"),
+    (
+        "Measured on request",
+        "ARM/measured, ARM/predictions-PROBE.safetensors",
+    ),
+    ("Recipe", "recipe.toml as asked, config.toml as resolved"),
+    ("Pictures", "figures, as SVG and PNG"),
+];
 
 impl Experiment {
     /// The results of all arms that are evaluated.
@@ -53,15 +80,18 @@ impl Experiment {
         }
         results.notes.extend(self.warnings()?);
         let mut right = BTreeMap::new();
+        let mut labels = Vec::new();
         for arm in arms {
             let result: eval::ArmResult = files::read_json(&self.folder.result(arm))?;
-            right.insert(arm, correct(&self.headline_predictions(arm)?));
+            let predictions = self.headline_predictions(arm)?;
+            right.insert(arm, correct(&predictions));
+            labels = predictions.labels;
             results.arms.insert(arm.name().to_owned(), result);
         }
         for against in AGAINST {
             for (arm, correct) in &right {
                 if let (true, Some(there)) = (*arm > against, right.get(&against)) {
-                    results.compare(arm.name(), correct, against.name(), there)?;
+                    results.compare(arm.name(), correct, against.name(), there, &labels)?;
                 }
             }
         }
@@ -103,6 +133,9 @@ impl Experiment {
     pub fn report_input(&self) -> Result<ReportInput> {
         let mut input = ReportInput::new(self.results()?);
         input.recipe_text = fs_err::read_to_string(self.run_dir().join(CONFIG))?;
+        input.sources = (SOURCES.iter())
+            .map(|(what, files)| ((*what).to_owned(), (*files).to_owned()))
+            .collect();
         input.curves = self.curves()?;
         input.maps = self.maps()?;
         input.samples = self.samples()?;
@@ -166,7 +199,7 @@ impl Experiment {
             let Some(lines) = epochs.get(&name) else {
                 continue;
             };
-            let before = self.spent_before(stage)?;
+            let before = self.spent_before(stage)?.and(self.features_of(stage)?);
             let own = self
                 .done(stage)?
                 .map(|done| (Spent::of(self.recipe(), stage, &done), done.epochs));
@@ -207,6 +240,23 @@ impl Experiment {
             }
         }
         Ok(sum)
+    }
+
+    /// What the features cost that a head read, as the arm's evaluation has recorded it.
+    fn features_of(&self, stage: StageId) -> Result<Spent> {
+        let reads = matches!(stage.kind, StageKind::Probe | StageKind::Head);
+        let path = self.folder.result(stage.arm);
+        if !reads || !path.exists() {
+            return Ok(Spent::default());
+        }
+        let result: eval::ArmResult = files::read_json(&path)?;
+        let mut stages = result.train.stages.iter();
+        let features = stages.find(|record| record.name == FROZEN_FEATURES);
+        Ok(features.map_or_else(Spent::default, |record| Spent {
+            multiply_adds: record.multiply_adds,
+            images: 0,
+            seconds: record.seconds,
+        }))
     }
 
     fn done(&self, stage: StageId) -> Result<Option<Done>> {

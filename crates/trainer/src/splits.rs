@@ -53,6 +53,16 @@ impl Splits {
         })
     }
 
+    /// What the training images look like.
+    pub fn pixel_ranges(&self) -> Result<eval::PixelRanges> {
+        let photographs = eval::Photographs {
+            height: self.images.height,
+            width: self.images.width,
+            pixels: &self.images.pixels,
+        };
+        Ok(eval::PixelRanges::fit(&photographs, &self.train)?)
+    }
+
     /// Augmented training batches of a stage.
     pub fn training_loader(
         &self,

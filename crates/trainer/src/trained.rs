@@ -9,7 +9,7 @@ use crate::splits::{Splits, plain_loader};
 use crate::{Arm, Error, Result, StageId, StageKind, files, plan, resume};
 use candle_core::{D, Device};
 use cifar_data::{Dataset, DatasetInfo, Images, LoaderConfig, Normalization};
-use eval::{Familiarity, Features, Neighbour};
+use eval::{Familiarity, Features, Neighbour, PixelRanges};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -188,6 +188,19 @@ impl TrainedArm {
         Ok(Familiarity::fit(train, validation.as_ref())?)
     }
 
+    /// What the training images look like, as the run recorded it; none in a run of an older version.
+    pub fn recorded_pixel_ranges(&self) -> Option<PixelRanges> {
+        self.record.pixels
+    }
+
+    /// The same, measured from the data set's training images.
+    ///
+    /// # Errors
+    /// As [`training_images`](Self::training_images).
+    pub fn measure_pixel_ranges(&self, dataset: &Dataset) -> Result<PixelRanges> {
+        self.splits(dataset)?.pixel_ranges()
+    }
+
     /// The `count` training images whose features are nearest to those of each image, with their rows in `train`.
     ///
     /// # Errors
@@ -206,9 +219,13 @@ impl TrainedArm {
     /// # Errors
     /// If these are other data than the run was made of.
     pub fn training_images(&self, dataset: &Dataset) -> Result<(Arc<Images>, Arc<Vec<usize>>)> {
-        resume::same_data(self.folder.path(), &self.record.dataset, dataset.info())?;
-        let splits = Splits::open(dataset, &self.recipe)?;
+        let splits = self.splits(dataset)?;
         Ok((splits.images, splits.train))
+    }
+
+    fn splits(&self, dataset: &Dataset) -> Result<Splits> {
+        resume::same_data(self.folder.path(), &self.record.dataset, dataset.info())?;
+        Splits::open(dataset, &self.recipe)
     }
 
     fn table(&self, split: &str) -> std::path::PathBuf {

@@ -12,6 +12,8 @@ pub struct ReportInput {
     pub results: Results,
     /// The resolved recipe as text (TOML); empty: shown from `results.recipe`.
     pub recipe_text: String,
+    /// Where each kind of figure stands in the run folder: what, and the files.
+    pub sources: Vec<(String, String)>,
     /// What was measured during training, stage by stage. A stage that two arms share stands once.
     pub curves: Vec<StageCurve>,
     /// Two-dimensional maps of the arms' features, one entry per method.
@@ -173,6 +175,7 @@ impl ReportInput {
         ReportInput {
             results,
             recipe_text: String::new(),
+            sources: Vec::new(),
             curves: Vec::new(),
             maps: Vec::new(),
             samples: Vec::new(),

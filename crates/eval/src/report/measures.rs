@@ -3,7 +3,10 @@
 
 use super::format::{NONE, arm_title, count, percent, points, points_range, scientific, shorten};
 use super::tables::Table;
+use crate::comparison::wilson_interval;
 use crate::results::{DatasetRecord, Results};
+use serde_json::Value;
+
 use crate::seeds::{SEEDS_FOR_A_VERDICT, SeedsComparison, SeedsSummary, Spread, Verdict};
 
 /// All of them that there is something for, in the order of the report.
@@ -147,13 +150,18 @@ fn seeds_differences(seeds: &SeedsSummary) -> Option<Table> {
 
 fn probes(results: &Results) -> Option<Table> {
     let caption = "Linear probes at the optimum of their loss (L-BFGS on standardised features; λ chosen on the validation split), \
-                   on the test split."
+                   on the test split. Labels are those that the probe was given: the encoder below it was trained as the recipe says, \
+                   as a rule with all of them. Arms of one encoder have the same probes."
         .to_owned();
+    let grid: Vec<f64> = (results.recipe["evaluate"]["lbfgs_lambdas"].as_array())
+        .map_or_else(Vec::new, |all| {
+            all.iter().filter_map(Value::as_f64).collect()
+        });
     let head = [
         "Arm",
         "Probe",
         "Labels",
-        "Wrong on purpose",
+        "Made wrong",
         "λ",
         "Validation top\u{2011}1",
         "Test top\u{2011}1",
@@ -170,7 +178,7 @@ fn probes(results: &Results) -> Option<Table> {
                     probe.clone(),
                     count(found.training_images),
                     percent(found.label_noise),
-                    format!("{:.0e}", found.lambda),
+                    lambda(found.lambda, &grid),
                     percent(found.validation_top1),
                     percent(found.top1),
                     percent(found.ece),
@@ -185,6 +193,21 @@ fn probes(results: &Results) -> Option<Table> {
         }
     }
     (!table.rows.is_empty()).then_some(table)
+}
+
+/// λ, and whether a wider grid might have chosen another.
+fn lambda(chosen: f64, grid: &[f64]) -> String {
+    let text = if chosen >= 1e-3 {
+        format!("{chosen}")
+    } else {
+        format!("{chosen:.0e}")
+    };
+    let inside = |other: fn(&f64, &f64) -> bool| grid.iter().any(|x| other(x, &chosen));
+    if grid.is_empty() || (inside(f64::lt) && inside(f64::gt)) {
+        text
+    } else {
+        format!("{text}, an end of the grid")
+    }
 }
 
 fn few_shot(results: &Results) -> Option<Table> {
@@ -226,10 +249,18 @@ fn corruption(results: &Results) -> Option<Table> {
         .iter()
         .find_map(|(name, arm)| Some((name, arm.corruption.as_ref()?)))?;
     let caption = format!(
-        "Error of the headline head under {} common corruptions at five severities, on the first {} test images. Not divided by another \
+        "Error of the headline head under {} common corruptions at five severities, on the first {} test images{}. Not divided by another \
          network's errors.",
         first.corruptions.len(),
-        count(first.images)
+        count(first.images),
+        wilson_interval(first.clean_error, first.images).map_or_else(
+            String::new,
+            |(low, high)| format!(
+                " (95 % interval of the first clean error {} to {})",
+                percent(low),
+                percent(high)
+            )
+        )
     );
     let mut head = vec!["Arm", "Clean", "Mean"];
     head.extend(first.families.keys().map(String::as_str));
@@ -256,8 +287,8 @@ fn duplicates(results: &Results) -> Option<Table> {
     let head = [
         "Arm",
         "By pixels",
-        "Through features",
-        "Left",
+        "Further, through features",
+        "Images without any",
         "Top\u{2011}1 without pixels' ones",
         "Top\u{2011}1 without any",
         "Top\u{2011}1 on them",

@@ -73,6 +73,7 @@ pub(crate) struct Page {
     pub(super) recipe: String,
     pub(super) dataset: Vec<(String, String)>,
     pub(super) environment: Vec<(String, String)>,
+    pub(super) sources: Vec<(String, String)>,
     pub(super) payload: String,
     pub(super) sprite: Option<Sprite>,
 }
@@ -208,6 +209,7 @@ impl Page {
             recipe: recipe_text(input)?,
             dataset: tables::dataset(results),
             environment: tables::environment(results),
+            sources: input.sources.clone(),
             payload: payload(input, sprite.as_ref())?,
             sprite,
             data,

@@ -82,7 +82,7 @@ struct Answers {
     arm: String,
     title: String,
     predicted: Packed,
-    /// In 255ths.
+    /// In 65,535ths.
     confidence: Packed,
     /// How many neighbours each image has.
     each: usize,
@@ -189,10 +189,12 @@ fn photographs(gallery: &Gallery, sprite: Option<&Sprite>) -> Photographs {
                 arm: arm.arm.clone(),
                 title: arm_title(&arm.arm),
                 predicted: indices(&arm.predicted),
-                confidence: u8s(arm
-                    .confidence
-                    .iter()
-                    .map(|&share| in_255ths(share, 0.0, 1.0))),
+                confidence: u16s(
+                    &(arm.confidence.iter())
+                        // What is not a number becomes 0.
+                        .map(|&share| (share * 65_535.0).round().clamp(0.0, 65_535.0) as u16)
+                        .collect::<Vec<_>>(),
+                ),
                 each: arm.neighbours.first().map_or(0, Vec::len),
                 neighbours: indices(&arm.neighbours.concat()),
             })

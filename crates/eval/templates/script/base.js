@@ -116,7 +116,9 @@ const className = label => data.classes[label] ?? "class " + label;
 const percent = share => (100 * share).toFixed(1) + "\u00a0%";
 
 // The interactive chart shows what the still figures show: they are folded away, but not in print.
-for (const still of document.querySelectorAll("details.stages")) {
-  still.open = false;
-  addEventListener("beforeprint", () => { still.open = true; });
-}
+for (const still of document.querySelectorAll("details.stages")) still.open = false;
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+});
+// Once the page stands, what is out of sight is laid out too: a picture of the whole page holds all of it.
+later(() => root.classList.add("whole"));

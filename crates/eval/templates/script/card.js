@@ -28,7 +28,7 @@ function photographCard(gallery) {
     return make("li", { class: right ? "right" : "wrong" },
       make("span", { class: "mark" }, right ? "✓" : "✗"), make("span", { class: "unseen" }, right ? "right: " : "wrong: "),
       make("span", { class: "who" }, arm.title), make("span", {}, className(arm.predicted[image])),
-      make("span", { class: "n" }, percent(arm.confidence[image] / 255)));
+      make("span", { class: "n" }, percent(arm.confidence[image] / 65535)));
   }
 
   function row(arm, image) {
@@ -44,20 +44,21 @@ function photographCard(gallery) {
     return make("div", {}, make("h4", {}, "Nearest in the " + arm.title + " features"), list);
   }
 
-  function show(image) {
+  /** `note`: what else must be said, such as that the image has no dot in this map. */
+  function show(image, note = "") {
     if (image === null || !gallery) {
-      body.replaceChildren(make("p", { class: "hint" }, "No image is chosen yet."));
-      told.textContent = "";
+      body.replaceChildren(make("p", { class: "hint" }, note || "No image is chosen yet."));
+      told.textContent = note;
       return;
     }
     const label = className(gallery.labels[image]);
     const head = make("div", { class: "card-head" });
     if (tile) head.append(photograph(tile, image, 96, "Test image " + image + ": " + label));
-    head.append(make("div", {}, make("p", { class: "truth" }, label), make("p", { class: "small" }, "test image " + image),
+    head.append(make("div", {}, make("p", { class: "truth" }, label), make("p", { class: "small" }, "test image " + image + (note && ". " + note)),
       make("ul", { class: "answers" }, ...gallery.arms.map(arm => answer(arm, image)))));
     body.replaceChildren(head, make("div", { class: "nears" }, ...gallery.arms.filter(arm => arm.each > 0).map(arm => row(arm, image))));
     told.textContent = "Test image " + image + ", " + label + ". " + gallery.arms.map(arm => arm.title + ": " + className(arm.predicted[image]) +
-      (arm.predicted[image] === gallery.labels[image] ? ", right, " : ", wrong, ") + percent(arm.confidence[image] / 255)).join(". ");
+      (arm.predicted[image] === gallery.labels[image] ? ", right, " : ", wrong, ") + percent(arm.confidence[image] / 65535)).join(". ");
   }
   show(null);
   return { element, show };

@@ -1,9 +1,10 @@
 // Learning curves of all arms on one axis of what was spent: wheel, drag, pinch and keys zoom and pan.
 
+// The first that every curve has is shown: compute is what all stages have in common.
 const UNITS = {
-  images: ["Images seen", value => short(value)],
   flops: ["Multiply-adds", value => short(value)],
   seconds: ["Time", value => clock(value)],
+  images: ["Images seen", value => short(value)],
   epoch: ["Epoch", value => String(Math.round(value * 100) / 100)],
 };
 
@@ -88,7 +89,7 @@ function curveLab(place) {
       context.fillText(UNITS[axis][1](mark), Math.min(x(mark), width - 22), height - inset.bottom + 17);
     }
     context.textAlign = "right";
-    context.fillText(UNITS[axis][0] + " by the arm, all its stages", width - inset.right, height - 4);
+    context.fillText(UNITS[axis][0] + (axis === "epoch" ? " of the stage" : " by the arm until then"), width - inset.right, height - 4);
     context.strokeStyle = palette.axis;
     context.beginPath();
     context.moveTo(inset.left, height - inset.bottom);
@@ -143,9 +144,11 @@ function curveLab(place) {
         if (v === null || curve[metric][i] === null) return;
         if (best < 0 || Math.abs(v - value) < Math.abs(curve[axis][best] - value)) best = i;
       });
-      if (best < 0 || Math.abs(x(curve[axis][best]) - pointed) > 60) continue;
+      const known = curve[axis].filter((v, i) => v !== null && curve[metric][i] !== null).map(x);
+      if (best < 0 || pointed < Math.min(...known) - 12 || pointed > Math.max(...known) + 12) continue;
       const shown = metric === "top1" ? percent(curve.top1[best]) : curve.loss[best].toFixed(4);
-      tip.append(make("span", {}, make("i", { class: "b" + curve.colour }), curve.title + " ", make("b", {}, shown)));
+      tip.append(make("span", {}, make("i", { class: "b" + curve.colour + (dashed(curve) ? " dashed" : "") }), curve.title + " ",
+        make("b", {}, shown), " at " + UNITS[axis][1](curve[axis][best])));
     }
     tip.hidden = false;
     const right = pointed > width / 2;
@@ -169,7 +172,8 @@ function curveLab(place) {
     chart.canvas.dataset.view = view.map(v => v.toFixed(4)).join(" ");
     reset.disabled = span === 1;
     describe();
-    chart.redraw();
+    if (pointed === null) chart.redraw();
+    else show(pointed);
   }
   function zoom(factor, around = 0.5) {
     const span = view[1] - view[0];

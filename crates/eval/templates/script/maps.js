@@ -157,11 +157,12 @@ function mapLab(place) {
     return { plane, title: make("h3", {}), index, at };
   }
 
-  function choose(image) {
+  function choose(image, note = "") {
     chosen = image;
+    if (image !== null && !map.position.has(image)) note = "It is not among the " + map.images.length + " images of this map.";
     number.value = image === null ? "" : image;
     place.dataset.image = image === null ? "" : image;
-    card.show(image);
+    card.show(image, note);
     for (const { plane } of views) plane.redraw();
   }
   function redrawAll() {
@@ -176,7 +177,9 @@ function mapLab(place) {
   const number = make("input", { type: "number", min: 0, inputmode: "numeric", id: "image-number", onchange: () => {
     const image = Math.floor(Number(number.value));
     const known = gallery ? image >= 0 && image < gallery.labels.length : map.position.has(image);
-    if (number.value === "" || !known) return choose(null);
+    if (number.value === "") return choose(null);
+    if (!known) return choose(null, gallery ? "There is no test image " + number.value + "; they are numbered from 0 to " + (gallery.labels.length - 1) + "." :
+      "Test image " + number.value + " is not among the " + map.images.length + " images of this map.");
     pinned = true;
     choose(image);
   } });
@@ -185,6 +188,7 @@ function mapLab(place) {
   if (methods.length > 1) controls.append(choice("Map", methods.map((m, i) => [String(i), m.method]), "0", value => {
     map = methods[Number(value)];
     redrawAll();
+    if (chosen !== null) choose(chosen);
   }));
   controls.append(make("label", { class: "field" }, "Test image no.", number));
   const legend = make("div", { class: "toggles", role: "group", "aria-label": "Show one class alone" });

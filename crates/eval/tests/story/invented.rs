@@ -397,7 +397,7 @@ pub fn results(arms: usize) -> Results {
     }
     for arm in right.keys().filter(|arm| **arm != "baseline") {
         results
-            .compare(arm, &right[arm], "baseline", &right["baseline"])
+            .compare(arm, &right[arm], "baseline", &right["baseline"], &labels)
             .unwrap();
     }
     results

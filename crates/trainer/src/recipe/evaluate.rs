@@ -51,7 +51,7 @@ impl Default for Evaluate {
             shots: vec![1, 5, 20],
             samples: 24,
             lbfgs: false,
-            lbfgs_lambdas: vec![1.0, 1e-1, 1e-2, 1e-3, 1e-4],
+            lbfgs_lambdas: vec![10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4],
             few_labels: Vec::new(),
             label_noise: None,
             corruptions: Vec::new(),

@@ -206,7 +206,7 @@ pub(crate) fn validation_curves(curves: &[StageCurve], data: &str) -> Option<Fig
         canvas.text((x.at(mark), bottom + 17.0), anchor, "s n mute", &label);
     }
     let unit = if counted {
-        "multiply-adds spent by the arm, all stages"
+        "multiply-adds spent by the arm until then"
     } else {
         "epoch of the stage"
     };

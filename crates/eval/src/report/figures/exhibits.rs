@@ -72,7 +72,7 @@ pub(crate) fn retrieval(
     }
     Ok(Some(Figure {
         name: format!("retrieval-{}", slug(&arm.arm)),
-        title: arm_title(&arm.arm),
+        title: format!("{} · nearest images", arm_title(&arm.arm)),
         caption: format!("{right} of these {all} neighbours are of the query's class (✓)."),
         spoken: String::new(),
         data: data.to_owned(),
@@ -127,7 +127,7 @@ pub(crate) fn confused_pairs(
     }
     Ok(Some(Figure {
         name: format!("confused-{}", slug(&arm.arm)),
-        title: arm_title(&arm.arm),
+        title: format!("{} · most confused", arm_title(&arm.arm)),
         caption: "The most frequent errors; of each, the photographs that the arm was surest of."
             .to_owned(),
         spoken: String::new(),
@@ -175,7 +175,7 @@ pub(crate) fn hardest(
     }
     Ok(Some(Figure {
         name: format!("hardest-{}", slug(&arm.arm)),
-        title: arm_title(&arm.arm),
+        title: format!("{} · hardest mistakes", arm_title(&arm.arm)),
         caption: format!(
             "Of {} wrong answers, those with the highest confidence: true class, answer (✗), confidence.",
             count(wrong.len() as u64)

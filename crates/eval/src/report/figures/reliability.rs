@@ -72,7 +72,7 @@ pub(crate) fn reliability(name: &str, arm: &ArmResult, data: &str) -> Option<Fig
     let leaning = if mean > right { "more" } else { "less" };
     Some(Figure {
         name: format!("reliability-{}", slug(name)),
-        title: arm_title(name),
+        title: format!("{} · reliability", arm_title(name)),
         caption: format!(
             "On average {} sure and {} right: {leaning} sure than right. ECE {}.",
             percent(mean),
