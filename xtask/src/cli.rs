@@ -67,8 +67,9 @@ pub enum Command {
     ///
     /// A photograph is turned as its camera was held (EXIF), its largest centred part of the training images' shape is resized to
     /// their size, and it is normalised as they were. It is called UNLIKE the training data where the distance to its tenth
-    /// nearest training photograph, in the encoder's features, is beyond that of 99 % of the validation images: then the answer
-    /// means little.
+    /// nearest training photograph, in the encoder's features, is beyond that of 99 % of the validation images, or where its
+    /// contrast or roughness is outside the range of the training photographs: then the answer means little. An image that cannot
+    /// be read is named with its reason, and the others are answered; the exit code is then 2.
     Predict(PredictArgs),
     /// Write the features of a folder of photographs as .safetensors, .npy or .parquet.
     Embed(EmbedArgs),

@@ -28,7 +28,7 @@ pub use error::{Error, Result};
 pub use images::Images;
 pub use loader::{Batch, EpochIter, Loader, LoaderConfig};
 pub use normalization::Normalization;
-pub use photograph::{find_photographs, read_photographs};
+pub use photograph::{Photograph, find_photographs, read_each_photograph, read_photographs};
 pub use progress::{Progress, ProgressEvent};
 pub use random::stream;
 pub use sampler::Sampler;

@@ -3,6 +3,7 @@
 #![deny(missing_docs)]
 
 mod alignment;
+mod appearance;
 mod atomic;
 mod classification;
 mod command;
@@ -40,6 +41,8 @@ mod uniformity;
 
 pub use alignment::alignment;
 pub use alignment::view_alignment;
+pub use appearance::Appearance;
+pub use appearance::PixelRanges;
 pub use atomic::write_atomically;
 pub use classification::ClassificationMetrics;
 pub use classification::ReliabilityBin;

@@ -36,7 +36,7 @@ impl Photographs<'_> {
         Ok(self.pixels.len() / size)
     }
 
-    fn image(&self, index: usize) -> &[u8] {
+    pub(crate) fn image(&self, index: usize) -> &[u8] {
         let size = self.height * self.width * 3;
         &self.pixels[index * size..][..size]
     }

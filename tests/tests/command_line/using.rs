@@ -123,7 +123,7 @@ fn photographs_of_any_size_are_taken_and_strange_ones_named() {
     let outcome = world.run(&[&line[..], &["--json", "--top=1"]].concat());
     outcome.ok();
     let answer = json(&outcome.stdout);
-    let rule = &answer["unlike_training_data"];
+    let rule = &answer["familiarity"]["features"];
     assert_eq!(
         (&rule["held_out"], &rule["images"]),
         (&true.into(), &100.into())
@@ -131,10 +131,13 @@ fn photographs_of_any_size_are_taken_and_strange_ones_named() {
     let images = answer["images"].as_array().expect("images");
     for image in images {
         let beyond = number(&image["distance"]) > number(&rule["threshold"]);
-        assert_eq!(image["unlike_training_data"], beyond, "{image}");
+        let reasons = image["reasons"].as_array().expect("reasons");
+        assert_eq!(reasons.contains(&"features".into()), beyond, "{image}");
+        assert_eq!(image["unlike_training_data"], !reasons.is_empty());
     }
     assert_eq!(images[0]["unlike_training_data"], false, "{}", images[0]);
     assert_eq!(images[2]["unlike_training_data"], true, "{}", images[2]);
+    assert_eq!(images[1]["width"], 300, "{}", images[1]);
     assert_eq!(
         images[0]["classes"][0]["class"],
         images[1]["classes"][0]["class"]
@@ -144,13 +147,131 @@ fn photographs_of_any_size_are_taken_and_strange_ones_named() {
     assert_narrow(&outcome.stdout);
     assert_narrow(&outcome.stderr);
     assert!(outcome.stderr.starts_with("SYNTHETIC"), "{outcome:?}");
-    assert_eq!(
-        outcome.stdout.matches("UNLIKE").count(),
-        outcome.stdout.matches("nearest training").count()
-    );
+    let count = |what: &str| outcome.stdout.matches(what).count();
+    assert_eq!(count("(features"), count("nearest training photograph"));
     assert!(
         outcome.stdout.contains("board.png") && outcome.stdout.contains("UNLIKE the training data")
     );
+}
+
+/// An encoder of a minute maps anything among its photographs; pixels tell what is no picture at all.
+#[test]
+fn noise_and_patterns_are_unlike_the_training_data_by_their_pixels() {
+    let world = finished();
+    let grey = |name: &str, of: &dyn Fn(u32, u32) -> u8| {
+        let image = RgbImage::from_fn(32, 32, |x, y| image::Rgb([of(x, y); 3]));
+        image.save(world.path(name)).expect("an image");
+    };
+    grey("black.png", &|_, _| 0);
+    grey("flat.png", &|_, _| 128);
+    grey("stripes.png", &|_, y| (y / 2 % 2) as u8 * 60 + 90);
+    grey("checks.png", &|x, y| ((x / 2 + y / 2) % 2) as u8 * 255);
+    grey("noise.png", &|x, y| {
+        (x + 32 * y + 1).wrapping_mul(0x9e37_79b1).rotate_left(9) as u8
+    });
+    let strange = ["black", "flat", "stripes", "checks", "noise"].map(|name| format!("{name}.png"));
+    let known = [0, 1, 2].map(|index| format!("photos/{index}.png"));
+    let mut line = vec!["predict", "--run-dir=run", "--json"];
+    line.extend(strange.iter().chain(&known).map(String::as_str));
+    let outcome = world.run(&line);
+    let answer = json(&outcome.ok().stdout);
+    assert!(answer["familiarity"]["pixels"]["contrast"].is_array());
+    for (row, image) in answer["images"]
+        .as_array()
+        .expect("images")
+        .iter()
+        .enumerate()
+    {
+        let reasons = image["reasons"].as_array().expect("reasons");
+        let by_pixels = reasons.contains(&"pixels".into());
+        assert_eq!(by_pixels, row < strange.len(), "{image}");
+    }
+    let told = world.run(&["search", "black.png", "--run-dir=run"]);
+    let text = &told.ok().stdout;
+    assert!(
+        text.contains("UNLIKE") && text.contains("pixels: contrast 0.000"),
+        "{text}"
+    );
+    assert_narrow(text);
+    // A run of an older version kept no ranges: they are measured from its data.
+    copy(&world.path("run"), &world.path("older"));
+    let file = world.path("older/environment.json");
+    let mut record = json(&fs::read_to_string(&file).expect("a record"));
+    let kept = record.as_object_mut().expect("an object").remove("pixels");
+    fs::write(&file, record.to_string()).expect("a record");
+    let told = world.run(&["search", "black.png", "--run-dir=older", "--json"]);
+    let answer = json(&told.ok().stdout);
+    assert_eq!(answer["unlike_training_data"], true);
+    assert_eq!(Some(&answer["familiarity"]["pixels"]), kept.as_ref());
+}
+
+#[test]
+fn what_cannot_be_read_costs_no_other_answer_and_small_images_are_said_to_be_enlarged() {
+    let world = finished();
+    world.write("text.png", "no photograph");
+    let small = RgbImage::from_fn(3, 7, |x, y| image::Rgb([(x * 60 + y * 9) as u8; 3]));
+    small.save(world.path("small.png")).expect("a photograph");
+    let line = [
+        "predict",
+        "photos/0.png",
+        "text.png",
+        "small.png",
+        "nowhere.png",
+        "--run-dir=run",
+    ];
+    let outcome = world.run(&line);
+    outcome.refused_after_output(&["2 of 4 images"]);
+    for (text, words) in [
+        (
+            &outcome.stdout,
+            ["photos/0.png", "small.png", "enlarged: it has 3×7 pixels"],
+        ),
+        (
+            &outcome.stderr,
+            ["text.png: expected", "nowhere.png: expected", "no file"],
+        ),
+    ] {
+        assert!(
+            words.iter().all(|word| text.contains(word)),
+            "{words:?}: {text}"
+        );
+    }
+    let outcome = world.run(&[&line[..], &["--json"]].concat());
+    outcome.refused_after_output(&["2 of 4 images"]);
+    let answer = json(&outcome.stdout);
+    let entry = |row: usize| &answer["images"][row];
+    for (row, path) in line[1..5].iter().enumerate() {
+        assert_eq!(entry(row)["image"], *path);
+        assert_eq!(
+            entry(row)["error"].is_string(),
+            row % 2 == 1,
+            "{}",
+            entry(row)
+        );
+        assert_eq!(
+            entry(row)["classes"].is_array(),
+            row % 2 == 0,
+            "{}",
+            entry(row)
+        );
+    }
+    assert_eq!(
+        (&entry(0)["enlarged"], &entry(2)["enlarged"]),
+        (&false.into(), &true.into())
+    );
+    // A table of features has no gaps: nothing is written, and all that is in the way is named.
+    fs::create_dir_all(world.path("mixed")).expect("a folder");
+    world.write("mixed/a.png", "no photograph");
+    world.write("mixed/c.jpg", "no photograph");
+    fs::copy(world.path("photos/0.png"), world.path("mixed/b.png")).expect("a copy");
+    let outcome = world.run(&["embed", "mixed", "--out=mixed.npy", "--run-dir=run"]);
+    outcome.refused(&[
+        "2 of 3 photographs",
+        "nothing was written",
+        "a.png",
+        "c.jpg",
+    ]);
+    assert!(!world.path("mixed.npy").exists());
 }
 
 #[test]
@@ -268,10 +389,7 @@ fn what_cannot_be_used_is_refused_in_one_sentence() {
             &["predict", "broken.jpg", "--run-dir=run"],
             &["broken.jpg", "PNG or JPEG"],
         ),
-        (
-            &["predict", "photos/0.png", "cut.png", "--run-dir=run"],
-            &["cut.png"],
-        ),
+        (&["predict", "cut.png", "--run-dir=run"], &["cut.png"]),
         (
             &["predict", "photos/0.png", "--run-dir=run", "--arm=transfer"],
             &["transfer", "baseline, contrastive"],

@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use cifar_data::Images;
-use eval::{Familiarity, Features};
+use cifar_data::{Dataset, Images, Photograph};
+use eval::{Appearance, Familiarity, Features, PixelRanges};
 use serde_json::{Value, json};
 use trainer::TrainedArm;
 
 use crate::{
-    cli::ArmArgs,
+    cli::{ArmArgs, Common},
     commands::seeds,
-    exit::{bad_input, from_data, from_trainer},
+    exit::{bad_input, from_trainer},
+    plan::{at_recorded_data, open_data},
+    progress::Screen,
     text::note,
 };
 
@@ -40,36 +42,93 @@ pub fn check_place(flag: &str, file: &Path) -> Result<()> {
     Err(bad_input(format!("{flag} {} {problem}", file.display())))
 }
 
-/// A finished arm with its training features and the criterion that they give.
+/// A finished arm with its training features and the criteria of what is like the training data.
 pub struct Opened {
     pub arm: TrainedArm,
     pub train: Features,
-    pub familiar: Familiarity,
+    familiar: Familiarity,
+    /// None in a run of an older version whose data are not at hand.
+    ranges: Option<PixelRanges>,
+}
+
+/// How like the training data a photograph is.
+pub struct Likeness {
+    /// To its k-th nearest training feature.
+    distance: f64,
+    is_far: bool,
+    appearance: Appearance,
+    /// What of its appearance the training photographs do not have: name, value, range.
+    outside: Vec<(&'static str, f64, [f64; 2])>,
+}
+
+impl Likeness {
+    /// The rules by which it is unlike the training data; none where it is like them.
+    pub fn reasons(&self) -> Vec<&'static str> {
+        let features = self.is_far.then_some("features");
+        let pixels = (!self.outside.is_empty()).then_some("pixels");
+        features.into_iter().chain(pixels).collect()
+    }
+
+    /// Whether any rule says so.
+    pub fn is_strange(&self) -> bool {
+        !self.reasons().is_empty()
+    }
 }
 
 impl Opened {
-    /// Opens what the flags name.
-    pub fn new(args: &ArmArgs) -> Result<Self> {
+    /// Opens what the flags name; `data_dir` is where the data lie if not where the run found them.
+    pub fn new(args: &ArmArgs, data_dir: Option<&Path>) -> Result<Self> {
         let arm = open(args)?;
         let train = arm.training_features().map_err(from_trainer)?;
         let familiar = arm.familiarity(&train).map_err(from_trainer)?;
+        let ranges = arm.recorded_pixel_ranges();
+        let ranges = ranges.or_else(|| measured_ranges(&arm, args, data_dir));
         Ok(Self {
             arm,
             train,
             familiar,
+            ranges,
         })
     }
 
-    /// Reads photographs at the size of the run's data.
-    pub fn read(&self, paths: &[PathBuf]) -> Result<Images> {
+    /// Reads photographs at the size of the run's data: each, or why it cannot be read.
+    pub fn read(&self, paths: &[PathBuf]) -> Vec<cifar_data::Result<Photograph>> {
         let data = self.arm.dataset();
-        cifar_data::read_photographs(paths, data.height, data.width).map_err(from_data)
+        cifar_data::read_each_photograph(paths, data.height, data.width)
     }
 
-    /// How far each image is from the training data.
-    pub fn distances(&self, features: &Features) -> Result<Vec<f64>> {
+    /// Photographs as the arm takes them.
+    pub fn images(&self, photographs: &[Photograph]) -> Images {
+        let data = self.arm.dataset();
+        let pixels = photographs.iter().flat_map(|photo| photo.pixels.iter());
+        Images {
+            height: data.height,
+            width: data.width,
+            pixels: pixels.copied().collect(),
+            labels: vec![0; photographs.len()],
+        }
+    }
+
+    /// How like the training data each image is.
+    pub fn likeness(&self, images: &Images, features: &Features) -> Result<Vec<Likeness>> {
+        let photographs = eval::Photographs {
+            height: images.height,
+            width: images.width,
+            pixels: &images.pixels,
+        };
+        let failed = |error: eval::Error| from_trainer(error.into());
         let distances = self.familiar.distances(&self.train, features);
-        distances.map_err(|error| from_trainer(error.into()))
+        let appearances = Appearance::of(&photographs).map_err(failed)?;
+        let both = distances.map_err(failed)?.into_iter().zip(appearances);
+        Ok(both
+            .map(|(distance, appearance)| Likeness {
+                distance,
+                is_far: self.familiar.is_strange(distance),
+                appearance,
+                outside: (self.ranges.as_ref())
+                    .map_or_else(Vec::new, |ranges| ranges.outside(&appearance)),
+            })
+            .collect())
     }
 
     /// A class' name.
@@ -85,32 +144,111 @@ impl Opened {
         }
     }
 
-    /// The line that stands under a photograph unlike the training data.
-    pub fn warning(&self, distance: f64) -> Option<String> {
-        let Familiarity {
-            k,
-            threshold,
-            quantile,
-            held_out,
-            ..
-        } = self.familiar;
-        let whose = if held_out { "validation" } else { "training" };
-        self.familiar.is_strange(distance).then(|| {
-            format!(
-                "  UNLIKE the training data: its {k}th nearest training photograph is at\n  \
-                 distance {distance:.3}; for {:.0} % of the {whose} images it is at most {threshold:.3}",
+    /// The lines that stand under a photograph which is enlarged or unlike the training data.
+    pub fn remarks(&self, photograph: &Photograph, likeness: &Likeness) -> Vec<String> {
+        let mut lines = Vec::new();
+        if photograph.enlarged {
+            let data = self.arm.dataset();
+            lines.push(format!(
+                "  enlarged: it has {}×{} pixels, the training images {}×{}",
+                photograph.width, photograph.height, data.width, data.height
+            ));
+        }
+        if likeness.is_strange() {
+            let reasons = likeness.reasons().join(", ");
+            lines.push(format!("  UNLIKE the training data ({reasons})"));
+        }
+        if likeness.is_far {
+            let Familiarity {
+                k,
+                threshold,
+                quantile,
+                held_out,
+                ..
+            } = self.familiar;
+            let whose = if held_out { "validation" } else { "training" };
+            lines.push(format!(
+                "    features: its {k}th nearest training photograph is at distance {:.3};",
+                likeness.distance
+            ));
+            lines.push(format!(
+                "      for {:.0} % of the {whose} images it is at most {threshold:.3}",
                 100.0 * quantile
-            )
+            ));
+        }
+        for (name, value, [low, high]) in &likeness.outside {
+            lines.push(format!(
+                "    pixels: {name} {value:.3}, of training photographs {low:.3} to {high:.3}"
+            ));
+        }
+        lines
+    }
+
+    /// What JSON output says of a photograph in every command.
+    pub fn described(&self, photograph: &Photograph, likeness: &Likeness) -> Value {
+        json!({
+            "width": photograph.width,
+            "height": photograph.height,
+            "enlarged": photograph.enlarged,
+            "distance": likeness.distance,
+            "pixels": likeness.appearance,
+            "unlike_training_data": likeness.is_strange(),
+            "reasons": likeness.reasons(),
         })
     }
 
-    /// What JSON output says of the run and of the criterion.
+    /// What JSON output says of the run and of the criteria.
     pub fn head(&self, args: &ArmArgs) -> Value {
         json!({
             "run": args.run_dir.display().to_string(),
             "arm": self.arm.arm().name(),
             "data": self.arm.dataset().name,
-            "unlike_training_data": self.familiar,
+            "familiarity": {"features": self.familiar, "pixels": self.ranges},
         })
+    }
+}
+
+/// The run's data, where it found them or where the user says that they are.
+pub fn open_training_data(
+    arm: &TrainedArm,
+    args: &ArmArgs,
+    data_dir: Option<&Path>,
+) -> Result<Dataset> {
+    let flags = Common {
+        data_dir: data_dir.map(Path::to_path_buf),
+        ..Common::default()
+    };
+    let flags = at_recorded_data(&flags, &args.run_dir)?;
+    open_data(&flags, &arm.recipe().data, &Screen::stderr())
+}
+
+/// What the training photographs of a run look like that did not record it. Only from data at hand: nothing is downloaded for it.
+fn measured_ranges(
+    arm: &TrainedArm,
+    args: &ArmArgs,
+    data_dir: Option<&Path>,
+) -> Option<PixelRanges> {
+    let info = arm.dataset();
+    let at_hand = info.synthetic
+        || data_dir.is_some()
+        || info.data_dir.as_ref().is_some_and(|there| there.exists());
+    let measured = at_hand.then(|| {
+        let data = open_training_data(arm, args, data_dir).ok()?;
+        arm.measure_pixel_ranges(&data).ok()
+    });
+    let measured = measured.flatten();
+    if measured.is_none() {
+        note(
+            "this run is of an older version and its data are not at hand: what is unlike\n\
+             them is told by features alone, not by pixels",
+        );
+    }
+    measured
+}
+
+/// Adds the members of one object to another.
+pub fn extend(object: &mut Value, more: Value) {
+    if let (Value::Object(object), Value::Object(more)) = (object, more) {
+        object.extend(more);
     }
 }

@@ -1,13 +1,14 @@
 //! `embed`: the features of a folder of photographs, as a file for other programs.
 
 use anyhow::Result;
+use cifar_data::Photograph;
 use serde_json::json;
 use trainer::Embeddings;
 
-use super::arm::{Opened, check_place};
+use super::arm::{Opened, check_place, extend};
 use crate::{
     cli::EmbedArgs,
-    exit::{from_data, from_trainer},
+    exit::{bad_input, from_data, from_trainer},
     text::out,
 };
 
@@ -15,23 +16,18 @@ use crate::{
 pub fn run(args: &EmbedArgs) -> Result<()> {
     Embeddings::check_format(&args.out).map_err(from_trainer)?;
     check_place("--out", &args.out)?;
-    let opened = Opened::new(&args.arm)?;
+    let opened = Opened::new(&args.arm, None)?;
     let paths = cifar_data::find_photographs(&args.folder).map_err(from_data)?;
-    let images = opened.read(&paths)?;
+    let photographs = all_of(opened.read(&paths))?;
+    let images = opened.images(&photographs);
     let features = opened.arm.embed(&images).map_err(from_trainer)?;
-    let distances = opened.distances(&features)?;
+    let likeness = opened.likeness(&images, &features)?;
     let names: Vec<String> = paths
         .iter()
         .map(|path| {
             let name = path.strip_prefix(&args.folder).unwrap_or(path);
             name.to_string_lossy().into_owned()
         })
-        .collect();
-    let strange: Vec<&String> = names
-        .iter()
-        .zip(&distances)
-        .filter(|(_, distance)| opened.familiar.is_strange(**distance))
-        .map(|(name, _)| name)
         .collect();
     let dim = features.dim;
     let embeddings = Embeddings {
@@ -45,10 +41,12 @@ pub fn run(args: &EmbedArgs) -> Result<()> {
             .iter()
             .map(|path| path.display().to_string())
             .collect();
-        object["images"] = names
-            .iter()
-            .zip(&distances)
-            .map(|(name, distance)| json!({"image": name, "distance": distance, "unlike_training_data": opened.familiar.is_strange(*distance)}))
+        object["images"] = (names.iter().zip(&photographs).zip(&likeness))
+            .map(|((name, photograph), likeness)| {
+                let mut entry = json!({"image": name});
+                extend(&mut entry, opened.described(photograph, likeness));
+                entry
+            })
             .collect();
         object["dim"] = dim.into();
         return Ok(out(format!("{object:#}"))?);
@@ -57,14 +55,48 @@ pub fn run(args: &EmbedArgs) -> Result<()> {
     for path in &written {
         out(format!("wrote {}", path.display()))?;
     }
+    let enlarged = photographs.iter().filter(|photo| photo.enlarged).count();
+    let strange: Vec<_> = (names.iter().zip(&likeness))
+        .filter(|(_, likeness)| likeness.is_strange())
+        .collect();
+    out(format!("{} photographs, {dim} numbers each", names.len()))?;
+    if enlarged > 0 {
+        let data = opened.arm.dataset();
+        out(format!(
+            "{enlarged} enlarged, being smaller than the training images' {}×{} pixels",
+            data.width, data.height
+        ))?;
+    }
     out(format!(
-        "{} photographs, {dim} numbers each; {} unlike the training data{}",
-        names.len(),
+        "{} unlike the training data{}",
         strange.len(),
         if strange.is_empty() { "" } else { ":" }
     ))?;
-    for name in strange {
-        out(format!("  {name}"))?;
+    for (name, likeness) in strange {
+        out(format!("  {name} ({})", likeness.reasons().join(", ")))?;
     }
     Ok(())
+}
+
+/// All photographs, or one error that names each that cannot be read: a table of features with silent gaps would be of no use.
+fn all_of(read: Vec<cifar_data::Result<Photograph>>) -> Result<Vec<Photograph>> {
+    let count = read.len();
+    let (mut photographs, mut errors) = (Vec::new(), Vec::new());
+    for photograph in read {
+        match photograph {
+            Ok(photograph) => photographs.push(photograph),
+            Err(error) => errors.push(error),
+        }
+    }
+    match errors.len() {
+        0 => Ok(photographs),
+        1 => Err(from_data(errors.remove(0))),
+        failed => {
+            let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Err(bad_input(format!(
+                "{failed} of {count} photographs cannot be read, and nothing was written; mend or remove them: {}",
+                reasons.join(" | ")
+            )))
+        }
+    }
 }

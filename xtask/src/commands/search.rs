@@ -6,12 +6,10 @@ use anyhow::Result;
 use cifar_data::Images;
 use serde_json::json;
 
-use super::arm::{Opened, check_place};
+use super::arm::{Opened, check_place, extend, open_training_data};
 use crate::{
-    cli::{Common, SearchArgs},
-    exit::{bad_input, from_trainer},
-    plan::{at_recorded_data, open_data},
-    progress::Screen,
+    cli::SearchArgs,
+    exit::{bad_input, from_data, from_trainer},
     text::out,
 };
 
@@ -27,18 +25,21 @@ pub fn run(args: &SearchArgs) -> Result<()> {
         }
         check_place("--strip", path)?;
     }
-    let opened = Opened::new(&args.arm)?;
-    if let (Some(folder), true) = (&args.data_dir, opened.arm.dataset().synthetic) {
+    let data_dir = args.data_dir.as_deref();
+    let opened = Opened::new(&args.arm, data_dir)?;
+    if let (Some(folder), true) = (data_dir, opened.arm.dataset().synthetic) {
         return Err(bad_input(format!(
             "--data-dir {} has no meaning: {} was trained on the embedded data set; leave it out",
             folder.display(),
             args.arm.run_dir.display()
         )));
     }
-    let query = opened.read(std::slice::from_ref(&args.image))?;
+    let photograph = opened.read(std::slice::from_ref(&args.image)).remove(0);
+    let photograph = photograph.map_err(from_data)?;
+    let query = opened.images(std::slice::from_ref(&photograph));
     let (images, rows) = training_images(&opened, args)?;
     let features = opened.arm.embed(&query).map_err(from_trainer)?;
-    let distance = opened.distances(&features)?[0];
+    let likeness = opened.likeness(&query, &features)?.remove(0);
     let found = opened
         .arm
         .nearest(&opened.train, &query, args.count as usize)
@@ -52,8 +53,7 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     if args.json {
         let mut object = opened.head(&args.arm);
         object["image"] = args.image.display().to_string().into();
-        object["distance"] = distance.into();
-        object["is_unlike_training_data"] = opened.familiar.is_strange(distance).into();
+        extend(&mut object, opened.described(&photograph, &likeness));
         object["nearest"] = found
             .iter()
             .map(|near| {
@@ -64,8 +64,8 @@ pub fn run(args: &SearchArgs) -> Result<()> {
         return Ok(out(format!("{object:#}"))?);
     }
     out(args.image.display().to_string())?;
-    if let Some(warning) = opened.warning(distance) {
-        out(warning)?;
+    for line in opened.remarks(&photograph, &likeness) {
+        out(line)?;
     }
     out("  similarity    index  class")?;
     for near in &found {
@@ -87,13 +87,7 @@ fn training_images(
     opened: &Opened,
     args: &SearchArgs,
 ) -> Result<(std::sync::Arc<Images>, std::sync::Arc<Vec<usize>>)> {
-    let flags = Common {
-        data_dir: args.data_dir.clone(),
-        ..Common::default()
-    };
-    let flags = at_recorded_data(&flags, &args.arm.run_dir)?;
-    let data = &opened.arm.recipe().data;
-    let dataset = open_data(&flags, data, &Screen::stderr())?;
+    let dataset = open_training_data(&opened.arm, &args.arm, args.data_dir.as_deref())?;
     opened
         .arm
         .training_images(&dataset)

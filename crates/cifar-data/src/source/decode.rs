@@ -13,8 +13,9 @@ use rayon::prelude::*;
 use crate::error::{Error, Result, panic_message};
 use crate::images::Images;
 
-/// Larger images are refused before anything is allocated for them.
-const MAX_SIDE: u32 = 16_384;
+/// Images that take more bytes than this once decoded are refused before anything is allocated for them: 178 million pixels of three
+/// bytes, whatever the sides.
+const MAX_BYTES: u64 = 512 << 20;
 
 /// What the first bytes say, or a phrase for a message.
 pub(crate) fn format_of(bytes: &[u8]) -> std::result::Result<ImageFormat, String> {
@@ -53,6 +54,9 @@ fn guarded<T>(
 
 fn pixels(bytes: &[u8]) -> std::result::Result<(usize, usize, Vec<u8>), String> {
     let (format, mut decoder) = decoder(bytes)?;
+    if let Some(found) = beyond_limit(&decoder) {
+        return Err(found);
+    }
     let broken = |error| format!("undecodable {format:?} bytes ({error})");
     // A damaged orientation is no reason to refuse good pixels.
     let orientation = decoder.orientation().ok();
@@ -66,6 +70,23 @@ fn pixels(bytes: &[u8]) -> std::result::Result<(usize, usize, Vec<u8>), String> 
         image.width() as usize,
         image.into_raw(),
     ))
+}
+
+/// Why an image is too large to be read, by its header; none where it is not, or where there is no header.
+pub(crate) fn too_large(bytes: &[u8]) -> Option<String> {
+    let check = || Ok(beyond_limit(&decoder(bytes)?.1));
+    guarded(check).ok().flatten()
+}
+
+fn beyond_limit(decoder: &impl ImageDecoder) -> Option<String> {
+    let ((width, height), size) = (decoder.dimensions(), decoder.total_bytes());
+    (size > MAX_BYTES).then(|| {
+        format!(
+            "{width}×{height} pixels, {} MiB once decoded, where at most {} MiB are read",
+            size >> 20,
+            MAX_BYTES >> 20
+        )
+    })
 }
 
 /// Height and width from the header alone, as [`decode`] would give them.
@@ -94,9 +115,8 @@ fn decoder(
         return Err("a JPEG cut short (no end-of-image marker)".to_owned());
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
+    let mut limits = Limits::no_limits(); // of sides; `beyond_limit` looks at the whole
+    limits.max_alloc = Some(MAX_BYTES);
     reader.limits(limits);
     let decoder = reader
         .into_decoder()

@@ -251,18 +251,19 @@ fn refuse(path: &Path, expected: &str, found: String) -> Error {
     )
 }
 
-/// Whether some folder in `root` holds an image.
+/// Whether at least half of the folders in `root` hold an image: a folder of all kinds of things is no data set because there are
+/// pictures somewhere in it.
 fn has_class_folders(root: &Path) -> Result<bool> {
-    for folder in list(root, true)? {
+    let folders = list(root, true)?;
+    let mut with_images = 0;
+    for folder in &folders {
         let image = |path: &PathBuf| {
             let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
             ENDINGS.iter().any(|known| ending == *known)
         };
-        if list(&folder, false)?.iter().any(image) {
-            return Ok(true);
-        }
+        with_images += usize::from(list(folder, false)?.iter().any(image));
     }
-    Ok(false)
+    Ok(with_images > 0 && 2 * with_images >= folders.len())
 }
 
 fn folder_names(part: &Path) -> Result<Vec<String>> {

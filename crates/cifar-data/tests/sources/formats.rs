@@ -347,6 +347,51 @@ fn photographs_of_any_size_are_brought_to_one() {
 }
 
 #[test]
+fn a_long_photograph_is_read_and_one_too_large_is_told_from_a_broken_one() {
+    let root = tempdir().unwrap();
+    let (long, vast) = (root.path().join("long.png"), root.path().join("vast.jpg"));
+    let image = |width: usize| Images {
+        height: 20,
+        width,
+        pixels: vec![90; 20 * width * 3],
+        labels: vec![0],
+    };
+    fs::write(&long, encode(&image(20_000), 0, ImageFormat::Png)).unwrap();
+    // A header that promises 60000×60000 pixels.
+    let mut jpeg = encode(&image(30), 0, ImageFormat::Jpeg);
+    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]);
+    let sides = frame.unwrap() + 5;
+    jpeg[sides..sides + 2].copy_from_slice(&60_000u16.to_be_bytes());
+    jpeg[sides + 2..sides + 4].copy_from_slice(&60_000u16.to_be_bytes());
+    fs::write(&vast, jpeg).unwrap();
+    let mut read = cifar_data::read_each_photograph(&[long, vast], 32, 32);
+    let message = read.remove(1).unwrap_err().to_string();
+    for part in ["vast.jpg", "60000×60000 pixels", "512 MiB", "shrink it"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let long = read.remove(0).unwrap();
+    assert_eq!((long.width, long.height, long.enlarged), (20_000, 20, true));
+    assert!(long.pixels.iter().all(|value| *value == 90));
+}
+
+#[test]
+fn a_folder_of_all_kinds_of_things_is_no_data_set() {
+    let root = tempdir().unwrap();
+    let image = encode(&tell_tale(1, 1, 0), 0, ImageFormat::Png);
+    for name in ["letters", "music", "pictures"] {
+        fs::create_dir_all(root.path().join(name)).unwrap();
+    }
+    fs::write(root.path().join("letters/a.txt"), "Dear Sir").unwrap();
+    fs::write(root.path().join("pictures/a.png"), image).unwrap();
+    let message = open_folder(DatasetName::Folder, root.path())
+        .unwrap_err()
+        .to_string();
+    for part in ["train/<class>/*", "none of them", "one of these layouts"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
+#[test]
 fn pillow_and_this_crate_decode_jpeg_alike() {
     let fixture: serde_json::Value =
         serde_json::from_str(include_str!("../fixtures/augment.json")).unwrap();
