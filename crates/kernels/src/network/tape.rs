@@ -177,6 +177,29 @@ fn last_readers(network: &Network, output: usize) -> Vec<usize> {
     last
 }
 
+/// For every slot whether the backward pass reads it: what a layer multiplies or pools, what a pooling gave, and what a ReLU gave
+/// after a residual. A shortcut's own normalised values, say, are only added, and their gradient needs none of them.
+fn read_backward(network: &Network) -> Vec<bool> {
+    let mut read = vec![false; network.steps.len() + 1];
+    for (i, step) in network.steps.iter().enumerate() {
+        match step {
+            Step::ConvNorm {
+                input,
+                residual,
+                layer,
+            } => {
+                read[*input] = true;
+                read[i + 1] |= residual.is_some() && layer.act == Activation::Relu;
+            }
+            Step::MaxPool { input, .. } => {
+                read[*input] = true;
+                read[i + 1] = true;
+            }
+        }
+    }
+    read
+}
+
 /// The walk that training and inference share: `layer(step, shape, layer, x, residual)` gives a layer's result.
 fn walk<T: Value>(
     network: &Network,
@@ -186,6 +209,10 @@ fn walk<T: Value>(
     mut layer: impl FnMut(usize, &ConvShape, &ConvNorm, &[T], Option<&[T]>) -> Result<Vec<T>>,
 ) -> Result<(Vec<f32>, Vec<Vec<T>>)> {
     let last = last_readers(network, shapes.output);
+    let kept = match keep {
+        true => read_backward(network),
+        false => vec![false; network.steps.len() + 1],
+    };
     let mut slots: Vec<Vec<T>> = Vec::with_capacity(network.steps.len() + 1);
     slots.push(Entry::new::<T>(first(shapes)).input(x));
     for (i, (step, shape)) in network.steps.iter().zip(&shapes.steps).enumerate() {
@@ -207,11 +234,9 @@ fn walk<T: Value>(
             _ => unreachable!("`Shapes` has one shape of the same kind for every step"),
         };
         slots.push(given);
-        if !keep {
-            for (slot, last) in slots.iter_mut().zip(&last) {
-                if *last <= i {
-                    *slot = Vec::new();
-                }
+        for (slot, (last, kept)) in slots.iter_mut().zip(last.iter().zip(&kept)) {
+            if *last <= i && !kept {
+                *slot = Vec::new();
             }
         }
     }
