@@ -252,22 +252,26 @@ fn largest(values: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
+    /// `½ Σᵢ scaleᵢ·(xᵢ − i)²`
+    fn quadratic(scales: &[f64]) -> impl FnMut(&[f64], &mut [f64]) -> Result<f64> {
+        move |x, gradient| {
+            let mut value = 0.0;
+            for (i, (x, scale)) in x.iter().zip(scales).enumerate() {
+                let apart = x - i as f64;
+                value += 0.5 * scale * apart * apart;
+                gradient[i] = scale * apart;
+            }
+            Ok(value)
+        }
+    }
+
     #[test]
     fn a_quadratic_is_solved_to_its_centre() {
         // Condition number 100.
         let scales: Vec<f64> = (0..20)
             .map(|i| 10f64.powf(f64::from(i) / 19.0 * 2.0))
             .collect();
-        let found = minimize(vec![0.0; 20], 1e-9, 500, None, |x, gradient| {
-            let mut value = 0.0;
-            for (i, (x, scale)) in x.iter().zip(&scales).enumerate() {
-                let apart = x - i as f64;
-                value += 0.5 * scale * apart * apart;
-                gradient[i] = scale * apart;
-            }
-            Ok(value)
-        })
-        .unwrap();
+        let found = minimize(vec![0.0; 20], 1e-9, 500, None, quadratic(&scales)).unwrap();
         assert!(found.converged && found.gradient <= 1e-9, "{found:?}");
         for (i, x) in found.x.iter().enumerate() {
             assert!((x - i as f64).abs() < 1e-8, "{i}: {x}");
@@ -281,16 +285,7 @@ mod tests {
             .map(|i| 10f64.powf(f64::from(i) * 4.0 / 39.0))
             .collect();
         let iterations = |guess: Option<Inverse>| {
-            let found = minimize(vec![0.0; 40], 1e-7, 2000, guess, |x, gradient| {
-                let mut value = 0.0;
-                for (i, (x, scale)) in x.iter().zip(&scales).enumerate() {
-                    let apart = x - i as f64;
-                    value += 0.5 * scale * apart * apart;
-                    gradient[i] = scale * apart;
-                }
-                Ok(value)
-            })
-            .unwrap();
+            let found = minimize(vec![0.0; 40], 1e-7, 2000, guess, quadratic(&scales)).unwrap();
             assert!(found.converged, "{found:?}");
             for (i, x) in found.x.iter().enumerate() {
                 assert!((x - i as f64).abs() < 1e-6, "{i}: {x}");
