@@ -361,6 +361,15 @@ pub(super) fn positive(x: f64) -> bool {
     x.is_finite() && x > 0.0
 }
 
+/// Refuses fields of a section that its `kind` does not read.
+pub(super) fn refuse_foreign(section: &str, kind: &str, fields: &[&str]) -> Result<()> {
+    for name in fields {
+        let remedy = format!("kind = \"{kind}\" does not read it: leave it out");
+        require(&format!("{section}.{name}"), "given", false, &remedy)?;
+    }
+    Ok(())
+}
+
 pub(super) fn require(field: &str, value: impl Display, ok: bool, remedy: &str) -> Result<()> {
     if ok {
         return Ok(());

@@ -1,6 +1,6 @@
 //! The update rule, as a recipe spells it.
 
-use super::check::{positive, require};
+use super::check::{positive, refuse_foreign, require};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +100,7 @@ impl OptimizerConfig {
     }
 
     /// Names of the fields that this rule does not read, but that are given.
-    pub(super) fn foreign_fields(&self) -> Vec<&'static str> {
+    fn foreign_fields(&self) -> Vec<&'static str> {
         use OptimizerKind::{Adam, Adamw, Lars, Sgd};
         let momentum = matches!(self.kind, Sgd | Lars);
         let adam = matches!(self.kind, Adam | Adamw);
@@ -135,13 +135,7 @@ impl OptimizerConfig {
     /// Looks at every field's range; `section` is where they stand in the recipe.
     pub(super) fn check(&self, section: &str) -> Result<()> {
         let field = |name: &str| format!("{section}.{name}");
-        for name in self.foreign_fields() {
-            let remedy = format!(
-                "kind = \"{}\" does not read it: leave it out",
-                self.kind.name()
-            );
-            require(&field(name), "given", false, &remedy)?;
-        }
+        refuse_foreign(section, self.kind.name(), &self.foreign_fields())?;
         require(
             &field("lr"),
             self.lr,

@@ -1,6 +1,6 @@
 //! The learning rate over time, as a recipe spells it.
 
-use super::check::{positive, require};
+use super::check::{positive, refuse_foreign, require};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +106,7 @@ impl ScheduleConfig {
     }
 
     /// Names of the fields that this shape does not read, but that are given.
-    pub(super) fn foreign_fields(&self) -> Vec<&'static str> {
+    fn foreign_fields(&self) -> Vec<&'static str> {
         use ScheduleKind::{Cosine, OneCycle, Step};
         [
             (
@@ -130,13 +130,7 @@ impl ScheduleConfig {
     /// Looks at every field's range; `section` is where they stand in the recipe.
     pub(super) fn check(&self, section: &str) -> Result<()> {
         let field = |name: &str| format!("{section}.{name}");
-        for name in self.foreign_fields() {
-            let remedy = format!(
-                "kind = \"{}\" does not read it: leave it out",
-                self.kind.name()
-            );
-            require(&field(name), "given", false, &remedy)?;
-        }
+        refuse_foreign(section, self.kind.name(), &self.foreign_fields())?;
         let warm = self.warmup_epochs;
         require(
             &field("warmup_epochs"),
