@@ -2,8 +2,10 @@
 
 use std::mem::MaybeUninit;
 
+use super::buffer::Shared;
 use super::isa::vectorised;
 use super::norm::rectify;
+use super::tile::MAX_NR;
 use super::value::{Value, lanes};
 
 /// What happens to a complete sum before it is stored.
@@ -27,6 +29,54 @@ impl<T> Finish<'_, T> {
         residual: None,
         relu: false,
     };
+
+    /// Scale and bias of `width` channels from `first` on; 1 and 0 where there are none.
+    pub fn affine(&self, first: usize, width: usize) -> [[f32; MAX_NR]; 2] {
+        [(self.scale, 1.0), (self.bias, 0.0)].map(|(all, otherwise)| {
+            let mut values = [otherwise; MAX_NR];
+            if let Some(all) = all {
+                values[..width].copy_from_slice(&all[first..first + width]);
+            }
+            values
+        })
+    }
+}
+
+impl<T: Value> Finish<'_, T> {
+    /// Stores the complete sums of one panel, `sums[i · nr + j]`, as `width` values of `out` at `targets[i] + column`; with `onto`,
+    /// adds them to what is there.
+    ///
+    /// # Safety
+    /// No other task touches these values, and targets are distinct; with `onto`, the values have been written.
+    #[allow(clippy::too_many_arguments)]
+    pub unsafe fn store(
+        &self,
+        sums: &[f32],
+        nr: usize,
+        affine: &[[f32; MAX_NR]; 2],
+        targets: &[usize],
+        column: usize,
+        width: usize,
+        onto: bool,
+        out: Shared<'_, T>,
+    ) {
+        // SAFETY: the caller's; targets are distinct, so the parts do not overlap.
+        let row = |target: usize| unsafe { out.part(target + column, target + column + width) };
+        if onto {
+            // SAFETY: written before, by the caller's promise.
+            let written = |&t: &usize| unsafe { row(t).assume_init_mut() };
+            let rows: Rows<'_, T> = targets.iter().map(written).collect();
+            add_panel(sums, nr, rows);
+        } else {
+            let rows: NewRows<'_, T> = targets.iter().map(|&t| row(t)).collect();
+            let residual = self.residual.map(|all| {
+                let at = |&target: &usize| &all[target + column..][..width];
+                targets.iter().map(at).collect::<Vec<_>>()
+            });
+            let affine = (&affine[0][..width], &affine[1][..width]);
+            store_panel(sums, nr, affine, residual.as_deref(), self.relu, rows);
+        }
+    }
 }
 
 /// Rows of an output that hold values.

@@ -13,12 +13,13 @@ use rayon::prelude::*;
 
 use super::buffer::{Scratch, Shared, Workspace, units, with_panels, with_workspace, written};
 use super::chunk::{Chunk, chunks};
-use super::finish::{Finish, NewRows, Rows, add_panel, fetch_rows, store_panel};
+use super::finish::{Finish, fetch_rows};
 use super::isa::vectorised;
 use super::plan::{self, Class};
-use super::tile::{A_PITCH, Kernel, MAX_NR, MAX_ROWS, Onto, Side};
+use super::tile::{A_PITCH, Kernel, MAX_ROWS, Onto, Side};
 use super::transpose::transpose;
 use super::value::{Value, unit};
+use super::{winograd, winograd_product};
 use crate::geometry::ConvShape;
 
 /// Tasks to aim for: enough for a big machine, few enough to keep packing cheap. Never the number of threads: the
@@ -31,6 +32,9 @@ const SPARE_STEPS: usize = 16;
 
 /// `y = act(conv(x, w) · scale + bias + residual)`; `x: [N, H, W, C]`, `w: [O, kh, kw, C/g]`, `y: [N, H', W', O]`.
 pub fn conv_forward<T: Value>(s: &ConvShape, x: &[T], w: &[f32], finish: Finish<'_, T>) -> Vec<T> {
+    if winograd::applies::<T>(s) {
+        return winograd_product::conv_forward(s, x, w, finish);
+    }
     let groups = s.cfg.groups;
     let (ck, og) = (s.c / groups, s.o / groups);
     let job = Job {
@@ -70,6 +74,9 @@ pub fn conv_backward_input<T: Value>(
     w: &[f32],
     onto: Option<Vec<T>>,
 ) -> Vec<T> {
+    if winograd::applies::<T>(s) {
+        return winograd_product::conv_backward_input(s, dy, w, onto);
+    }
     let groups = s.cfg.groups;
     let (ck, og) = (s.c / groups, s.o / groups);
     let job = Job {
@@ -343,20 +350,12 @@ impl<T: Value> Job<'_, T> {
                     [..panels.len];
                 let column = panel * kernel.nr;
                 let width = kernel.nr.min(self.columns - column);
-                let channels = |all: Option<&[f32]>, otherwise: f32| {
-                    let mut values = [otherwise; MAX_NR];
-                    if let Some(all) = all {
-                        let all = &all[task.group * self.columns + column..][..width];
-                        values[..width].copy_from_slice(all);
-                    }
-                    values
-                };
-                let bias = channels(self.finish.bias, 0.0);
+                let affine = (self.finish).affine(task.group * self.columns + column, width);
                 if let Some(out) = direct {
                     let onto = match self.finish.bias {
                         _ if c > 0 || self.onto => Onto::Sum,
                         None => Onto::Nothing,
-                        Some(_) => Onto::Bias(&bias),
+                        Some(_) => Onto::Bias(&affine[1]),
                     };
                     for t in 0..tiles {
                         let (from, to) = (count * t / tiles, count * (t + 1) / tiles);
@@ -408,51 +407,11 @@ impl<T: Value> Job<'_, T> {
                     }
                 }
                 if c + 1 == chunks.len() {
-                    let affine = (&channels(scale, 1.0)[..width], &bias[..width]);
+                    let (finish, nr, onto) = (&self.finish, kernel.nr, self.onto);
                     // SAFETY: the caller's.
-                    unsafe { self.store(stage, kernel.nr, affine, targets, column, out) };
+                    unsafe { finish.store(stage, nr, &affine, targets, column, width, onto, out) };
                 }
             }
-        }
-    }
-
-    /// Finishes the sums of one panel.
-    ///
-    /// # Safety
-    /// No other task touches these rows and columns; where sums are added, they have been written.
-    unsafe fn store(
-        &self,
-        sums: &[f32],
-        nr: usize,
-        affine: (&[f32], &[f32]),
-        targets: &[usize],
-        column: usize,
-        out: Shared<'_, T>,
-    ) {
-        let width = affine.0.len();
-        // SAFETY: the caller's; targets are distinct, so the parts do not overlap.
-        let row = |target: usize| unsafe { out.part(target + column, target + column + width) };
-        if self.onto {
-            // SAFETY: written before, by the caller's promise.
-            let rows: Rows<'_, T> = targets
-                .iter()
-                .map(|&t| unsafe { row(t).assume_init_mut() })
-                .collect();
-            add_panel(sums, nr, rows);
-        } else {
-            let rows: NewRows<'_, T> = targets.iter().map(|&t| row(t)).collect();
-            let residual = self.finish.residual.map(|all| {
-                let at = |&target: &usize| &all[target + column..][..width];
-                targets.iter().map(at).collect::<Vec<_>>()
-            });
-            store_panel(
-                sums,
-                nr,
-                affine,
-                residual.as_deref(),
-                self.finish.relu,
-                rows,
-            );
         }
     }
 }

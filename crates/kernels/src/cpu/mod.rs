@@ -20,6 +20,9 @@ pub mod transpose;
 pub mod value;
 pub mod weight_grad;
 pub mod weight_grad_rows;
+pub mod winograd;
+pub mod winograd_product;
+pub mod winograd_weight_grad;
 
 #[cfg(test)]
 mod bf16_tests;

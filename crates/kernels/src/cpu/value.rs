@@ -136,6 +136,14 @@ pub fn lanes<V, const N: usize>(values: &[V], at: usize) -> &[V; N] {
     lanes.unwrap_or_else(|| panic!("{N} values from {at} of {}", values.len()))
 }
 
+/// The same, to be written.
+#[inline(always)]
+pub fn lanes_mut<V, const N: usize>(values: &mut [V], at: usize) -> &mut [V; N] {
+    let len = values.len();
+    let lanes = values[at..].first_chunk_mut();
+    lanes.unwrap_or_else(|| panic!("{N} values from {at} of {len}"))
+}
+
 /// A f32 whose upper half is the nearest bf16. Written out, because loops over it then become vector instructions.
 #[inline(always)]
 fn rounded_bits(x: f32) -> u32 {

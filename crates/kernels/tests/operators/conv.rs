@@ -39,6 +39,12 @@ fn geometries() -> Vec<Conv> {
         [1, 20, 8, 40, 6, 3, 5, 1, 2, 2, 1],
         [2, 8, 9, 70, 66, 3, 3, 1, 1, 1, 2],
         [2, 34, 10, 32, 13, 3, 3, 1, 0, 1, 1],
+        // Transformed tiles: every padding, channels that fill no vector and no panel, several chunks of channels, and of tiles.
+        [2, 8, 8, 40, 36, 3, 3, 1, 1, 1, 1],
+        [3, 8, 6, 32, 50, 3, 3, 1, 0, 1, 1],
+        [9, 4, 4, 33, 32, 3, 3, 1, 2, 1, 1],
+        [8, 4, 4, 600, 33, 3, 3, 1, 1, 1, 1],
+        [2, 16, 18, 32, 70, 3, 3, 1, 1, 1, 1],
     ];
     table
         .into_iter()

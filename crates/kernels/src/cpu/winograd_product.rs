@@ -1,0 +1,256 @@
+//! A convolution's output, and its input gradient, in transformed tiles ([`super::winograd`]).
+//!
+//! ```text
+//! m[point, tile, j] = Σ_k v[point, tile, k] · u[point, k, j]        v = Bᵀ x B, u = G w Gᵀ
+//! ```
+//!
+//! A task transforms the pixels of some tiles into its core's cache, multiplies them by one panel of weights after the other,
+//! sixteen products each, and turns the sums back into pixels. Nothing of transformed size but the weights is ever in memory.
+
+use rayon::prelude::*;
+
+use super::buffer::{Scratch, Shared, Workspace, units, with_panels, with_workspace, written};
+use super::finish::{Finish, fetch_rows};
+use super::tile::{A_PITCH, KC, Kernel, Onto, Run, Side};
+use super::transpose::transpose;
+use super::value::Value;
+use super::weight_grad::TASKS;
+use super::winograd::{
+    POINTS, Tiles, apart, gather_output, rows_within, spread_input, spread_weight, strips,
+};
+use crate::geometry::ConvShape;
+
+/// Bytes of a task's transformed pixels: they stay in a core's second cache.
+const CACHE: usize = 256 << 10;
+
+/// As [`super::gather::conv_forward`].
+pub fn conv_forward<T: Value>(s: &ConvShape, x: &[T], w: &[f32], finish: Finish<'_, T>) -> Vec<T> {
+    let product = Product {
+        images: s.n,
+        source: x,
+        map: (s.h, s.w, s.c),
+        target: (s.ho, s.wo, s.o),
+        padding: s.cfg.padding,
+        finish,
+        onto: false,
+    };
+    let steps = s.c / T::PER_UNIT;
+    product.compute(None, |scratch, first, width, to| {
+        // w[o, tap, c] to panel[c, o]: rows become columns.
+        let rows = width.min(s.o - first);
+        let pitch = rows * s.c;
+        let strip = scratch.get::<T>(POINTS * pitch);
+        let all = strips(0, s.c, s.c, 0);
+        for row in 0..rows {
+            let w = window(s, w, first + row, |tap| tap);
+            spread_weight(&w, &all, pitch, &mut strip[row * s.c..]);
+        }
+        for (point, to) in to.chunks_exact_mut(steps * width).enumerate() {
+            let strip = units(&strip[point * pitch..][..pitch]);
+            transpose(strip, steps, rows, steps, width, to);
+        }
+    })
+}
+
+/// As [`super::gather::conv_backward_input`]: the convolution of `dy` with the window turned round.
+pub fn conv_backward_input<T: Value>(
+    s: &ConvShape,
+    dy: &[T],
+    w: &[f32],
+    onto: Option<Vec<T>>,
+) -> Vec<T> {
+    let product = Product {
+        images: s.n,
+        source: dy,
+        map: (s.ho, s.wo, s.o),
+        target: (s.h, s.w, s.c),
+        padding: 2 - s.cfg.padding,
+        finish: Finish::NONE,
+        onto: onto.is_some(),
+    };
+    let steps = s.o / T::PER_UNIT;
+    product.compute(onto, |scratch, first, width, to| {
+        // w[o, tap, c] to panel[o, c]
+        let columns = width.min(s.c - first);
+        let panel = strips(first, first + columns, columns, 0);
+        let strip = scratch.get::<T>(T::PER_UNIT * POINTS * width);
+        for step in 0..steps {
+            for (i, strip) in strip.chunks_exact_mut(POINTS * width).enumerate() {
+                let w = window(s, w, step * T::PER_UNIT + i, |tap| 8 - tap);
+                spread_weight(&w, &panel, width, strip);
+            }
+            for point in 0..POINTS {
+                let mut rows = strip
+                    .chunks_exact(POINTS * width)
+                    .map(|s| &s[point * width..][..columns]);
+                let (low, high) = (rows.next().expect("a unit has a step"), rows.next());
+                let to = &mut to[(point * steps + step) * width..][..width];
+                T::interleave(low, high, &mut to[..columns]);
+                to[columns..].fill(0);
+            }
+        }
+    })
+}
+
+/// The nine taps of one output channel.
+fn window<'a>(
+    s: &ConvShape,
+    w: &'a [f32],
+    o: usize,
+    tap: impl Fn(usize) -> usize,
+) -> [&'a [f32]; 9] {
+    std::array::from_fn(|i| &w[(o * 9 + tap(i)) * s.c..][..s.c])
+}
+
+/// One product: both tensors, and what becomes of the sums.
+struct Product<'a, T> {
+    images: usize,
+    source: &'a [T],
+    /// Height, width and channels of the source.
+    map: (usize, usize, usize),
+    /// Height, width and channels of the target.
+    target: (usize, usize, usize),
+    padding: usize,
+    finish: Finish<'a, T>,
+    /// Whether the sums are added to what is there.
+    onto: bool,
+}
+
+/// Tiles `from..to`, panels `first..last`.
+struct Task {
+    from: usize,
+    to: usize,
+    first: usize,
+    last: usize,
+}
+
+impl<T: Value> Product<'_, T> {
+    /// `pack(scratch, column, width, to)` writes the panel of `width` columns from `column` on, point after point.
+    fn compute(
+        &self,
+        onto: Option<Vec<T>>,
+        pack: impl Fn(&mut Scratch, usize, usize, &mut [u32]) + Sync,
+    ) -> Vec<T> {
+        let kernel = Kernel::of::<T>();
+        let (height, width, columns) = self.target;
+        let tiles = Tiles::new(height, width, self.padding);
+        let steps = self.map.2 / T::PER_UNIT;
+        let panels = columns.div_ceil(kernel.nr);
+        let len = POINTS * steps * kernel.nr;
+        let tasks = self.tasks(kernel, tiles.per_image() * self.images, panels);
+        let zeros = vec![T::ZERO; self.map.2];
+        with_panels(panels * len, |packed: &mut [u32]| {
+            packed.par_chunks_mut(len).enumerate().for_each(|(i, to)| {
+                with_workspace(|space| pack(&mut space.a, i * kernel.nr, kernel.nr, to));
+            });
+            let packed: &[u32] = packed;
+            let fill = |out: Shared<'_, T>| {
+                tasks.par_iter().with_max_len(1).for_each(|task| {
+                    with_workspace(|space| {
+                        let _entered = kernel.enter();
+                        // SAFETY: tasks differ in tiles or panels, so no two touch the same values; what they are added to has
+                        // been written before.
+                        unsafe { self.run(kernel, task, &tiles, packed, &zeros, space, out) }
+                    });
+                });
+            };
+            let all = self.images * height * width * columns;
+            match onto {
+                Some(mut values) => {
+                    assert_eq!(values.len(), all);
+                    fill(Shared::new(&mut values));
+                    values
+                }
+                // SAFETY: the tiles hold every pixel once and the panels every channel.
+                None => unsafe { written(all, fill) },
+            }
+        })
+    }
+
+    /// The fixed partition.
+    fn tasks(&self, kernel: &Kernel, tiles: usize, panels: usize) -> Vec<Task> {
+        let row = POINTS * self.map.2 * size_of::<T>();
+        let blocks = tiles.div_ceil(rows_within(kernel, row, CACHE));
+        let parts = TASKS.div_ceil(blocks).clamp(1, panels.div_ceil(2));
+        let mut tasks = Vec::with_capacity(blocks * parts);
+        for part in 0..parts {
+            for block in 0..blocks {
+                tasks.push(Task {
+                    from: tiles * block / blocks,
+                    to: tiles * (block + 1) / blocks,
+                    first: panels * part / parts,
+                    last: panels * (part + 1) / parts,
+                });
+            }
+        }
+        tasks
+    }
+
+    /// # Safety
+    /// No other task touches this one's tiles and panels; where sums are added, all values have been written.
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn run(
+        &self,
+        kernel: &Kernel,
+        task: &Task,
+        tiles: &Tiles,
+        packed: &[u32],
+        zeros: &[T],
+        space: &mut Workspace,
+        out: Shared<'_, T>,
+    ) {
+        let (nr, columns) = (kernel.nr, self.target.2);
+        let count = task.to - task.from;
+        let steps = self.map.2 / T::PER_UNIT;
+        let chunks = steps.div_ceil(KC);
+
+        // v[point, chunk, tile, k], rows as the register tile wants them.
+        let chunk_len = count * A_PITCH;
+        let point_len = apart(chunks * chunk_len);
+        let a = space.a.get::<T>(POINTS * point_len * T::PER_UNIT);
+        let all = strips(0, self.map.2, KC * T::PER_UNIT, chunk_len * T::PER_UNIT);
+        let mut targets = Vec::with_capacity(4 * count);
+        for tile in task.from..task.to {
+            let x = tiles.sight(tile, self.source, self.map, zeros);
+            let row = (tile - task.from) * A_PITCH * T::PER_UNIT;
+            spread_input(&x, &all, point_len * T::PER_UNIT, &mut a[row..]);
+            targets.extend(tiles.pixels(tile, columns));
+        }
+        let a = units(a);
+
+        let sums_len = apart(count * nr);
+        let (sums, pixels) = (space.c.get::<f32>(POINTS * sums_len + 4 * count * nr))
+            .split_at_mut(POINTS * sums_len);
+        let rows: Vec<usize> = (0..count).map(|i| i * nr).collect();
+        let blocks = count.div_ceil(kernel.mr);
+        for panel in task.first..task.last {
+            let column = panel * nr;
+            let width = nr.min(columns - column);
+            for (point, sums) in sums.chunks_exact_mut(sums_len).enumerate() {
+                let sums = Shared::new(sums);
+                let b = &packed[(panel * POINTS + point) * steps * nr..][..steps * nr];
+                for chunk in 0..chunks {
+                    let a = &a[point * point_len + chunk * chunk_len..][..chunk_len];
+                    let run = Run {
+                        a: 0,
+                        b: chunk * KC,
+                        len: KC.min(steps - chunk * KC),
+                    };
+                    let onto = if chunk == 0 { Onto::Nothing } else { Onto::Sum };
+                    for t in 0..blocks {
+                        let (from, to) = (count * t / blocks, count * (t + 1) / blocks);
+                        let (a, rows) = (&a[from * A_PITCH..], &rows[from..to]);
+                        // SAFETY: the sums are this task's; the first chunk does not read them.
+                        unsafe { kernel.run(Side::Rows, &[run], a, b, sums, rows, 0, nr, onto) };
+                    }
+                }
+            }
+            fetch_rows(out.as_ptr(), &targets, column, width);
+            gather_output(sums, sums_len, count, nr, pixels);
+            let affine = self.finish.affine(column, width);
+            let finish = &self.finish;
+            // SAFETY: the caller's.
+            unsafe { finish.store(pixels, nr, &affine, &targets, column, width, self.onto, out) };
+        }
+    }
+}
