@@ -8,6 +8,7 @@ use super::gather::{conv_backward_input, conv_forward};
 use super::isa::isa;
 use super::value::Value;
 use super::weight_grad::conv_backward_weight;
+use super::winograd;
 use crate::geometry::{ConvConfig, ConvShape};
 
 /// Numbers in (−1, 1) with the 8 bits of a bf16.
@@ -46,6 +47,80 @@ fn products(s: &ConvShape, mut f: impl FnMut(usize, usize, usize)) {
             }
         }
     }
+}
+
+/// The sums that transformed tiles give (`winograd`), written out from the matrices of Lavin & Gray 2016: transformed pixels and
+/// transformed weights are each rounded to bf16. `w(o, c, r, q)` is a tap of a 3×3 window over `source: [N, H, W, C]`, padded.
+fn transformed(
+    source: &[f32],
+    [n, h, w, c]: [usize; 4],
+    o: usize,
+    padding: usize,
+    weight: impl Fn(usize, usize, usize, usize) -> f32,
+) -> Vec<Sum> {
+    const B: [[f64; 4]; 4] = [
+        [1.0, 0.0, -1.0, 0.0],
+        [0.0, 1.0, 1.0, 0.0],
+        [0.0, -1.0, 1.0, 0.0],
+        [0.0, 1.0, 0.0, -1.0],
+    ];
+    const G: [[f64; 3]; 4] = [
+        [1.0, 0.0, 0.0],
+        [0.5, 0.5, 0.5],
+        [0.5, -0.5, 0.5],
+        [0.0, 0.0, 1.0],
+    ];
+    const A: [[f64; 4]; 2] = [[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, -1.0, -1.0]];
+    // The operands are small multiples of powers of two: these sums are exact before they are rounded.
+    let rounded = |sum: f64| f64::from(bf16::from_f64(sum).to_f32());
+    let (ho, wo) = (h + 2 * padding - 2, w + 2 * padding - 2);
+    let points = || (0..16).map(|p| (p / 4, p % 4));
+    let pixel = |image: usize, i: usize, j: usize, channel: usize| {
+        let (i, j) = (i.wrapping_sub(padding), j.wrapping_sub(padding));
+        match i < h && j < w {
+            true => f64::from(source[((image * h + i) * w + j) * c + channel]),
+            false => 0.0,
+        }
+    };
+    let mut u = vec![[0.0; 16]; o * c];
+    for (k, u) in u.iter_mut().enumerate() {
+        for (point, (i, j)) in points().enumerate() {
+            let taps = (0..9).map(|t| (t / 3, t % 3));
+            u[point] = rounded(
+                taps.map(|(r, q)| G[i][r] * G[j][q] * f64::from(weight(k / c, k % c, r, q)))
+                    .sum(),
+            );
+        }
+    }
+    let mut y = vec![Sum::default(); n * ho * wo * o];
+    for (image, row, column) in (0..n * ho / 2 * wo / 2).map(|t| {
+        (
+            t / (ho / 2 * (wo / 2)),
+            t / (wo / 2) % (ho / 2) * 2,
+            t % (wo / 2) * 2,
+        )
+    }) {
+        let mut v = vec![[0.0; 16]; c];
+        for (channel, v) in v.iter_mut().enumerate() {
+            for (point, (i, j)) in points().enumerate() {
+                let sum = points()
+                    .map(|(p, q)| B[i][p] * B[j][q] * pixel(image, row + p, column + q, channel));
+                v[point] = rounded(sum.sum());
+            }
+        }
+        for (out, (a, b)) in (0..4 * o).map(|k| (k / 4, (k / 2 % 2, k % 2))) {
+            let y = &mut y[((image * ho + row + a) * wo + column + b) * o + out];
+            for (point, (i, j)) in points()
+                .enumerate()
+                .filter(|(_, (i, j))| A[a][*i] * A[b][*j] != 0.0)
+            {
+                for (v, u) in v.iter().zip(&u[out * c..]) {
+                    y.add(A[a][i] * A[b][j] * v[point] * u[point]);
+                }
+            }
+        }
+    }
+    y
 }
 
 /// A sum, and the sum of its terms' sizes, which scales its rounding.
@@ -88,7 +163,7 @@ impl Sum {
 }
 
 /// [N, H, W, C], [O, kh, kw], stride, padding, dilation, groups
-const SHAPES: [([usize; 4], [usize; 3], [usize; 4]); 20] = [
+const SHAPES: [([usize; 4], [usize; 3], [usize; 4]); 23] = [
     ([9, 1, 1, 16], [16, 3, 3], [1, 1, 1, 1]),
     ([3, 2, 1, 40], [8, 3, 3], [1, 1, 1, 1]),
     ([2, 8, 8, 64], [64, 1, 1], [1, 0, 1, 1]),
@@ -109,6 +184,9 @@ const SHAPES: [([usize; 4], [usize; 3], [usize; 4]); 20] = [
     ([1, 20, 8, 40], [6, 3, 5], [1, 2, 2, 1]),
     ([2, 8, 9, 70], [66, 3, 3], [1, 1, 1, 2]),
     ([2, 34, 10, 32], [13, 3, 3], [1, 0, 1, 1]),
+    ([2, 6, 8, 40], [36, 3, 3], [1, 0, 1, 1]),
+    ([1, 4, 4, 600], [34, 3, 3], [1, 2, 1, 1]),
+    ([5, 4, 6, 66], [130, 3, 3], [1, 1, 1, 1]),
 ];
 
 #[test]
@@ -140,18 +218,27 @@ fn products_are_exact_up_to_the_rounding_of_sums_and_result() {
             dw[iw].add(f64::from(dy[iy]) * f64::from(x[ix]));
         });
 
+        // What bf16 sums, where it sums other products than f32.
+        let (mut y16, mut dx16) = (y.clone(), dx.clone());
+        if winograd::applies::<bf16>(&s) {
+            let at = |o: usize, c: usize, r: usize, q: usize| w[((o * 3 + r) * 3 + q) * s.c + c];
+            y16 = transformed(&x, [s.n, s.h, s.w, s.c], s.o, padding, at);
+            let turned = |c: usize, o: usize, r: usize, q: usize| at(o, c, 2 - r, 2 - q);
+            dx16 = transformed(&dy, [s.n, s.ho, s.wo, s.o], s.c, 2 - padding, turned);
+        }
+
         let (xs, dys) = (stored(&x), stored(&dy));
-        for (y, got) in y.iter().zip(conv_forward(&s, &xs, &w, Finish::NONE)) {
+        for (y, got) in y16.iter().zip(conv_forward(&s, &xs, &w, Finish::NONE)) {
             y.check_bf16(&what, got);
         }
         for (dw, got) in dw.iter().zip(conv_backward_weight(&s, &xs, &dys)) {
             dw.check_f32(&what, got);
         }
-        for (dx, got) in dx.iter().zip(conv_backward_input(&s, &dys, &w, None)) {
+        for (dx, got) in dx16.iter().zip(conv_backward_input(&s, &dys, &w, None)) {
             dx.check_bf16(&what, got);
         }
         let sum = conv_backward_input(&s, &dys, &w, Some(stored(&onto)));
-        for ((dx, onto), got) in dx.iter().zip(&onto).zip(sum) {
+        for ((dx, onto), got) in dx16.iter().zip(&onto).zip(sum) {
             let mut dx = *dx;
             dx.add(f64::from(*onto));
             dx.check_bf16(&what, got);
@@ -182,10 +269,9 @@ fn products_are_exact_up_to_the_rounding_of_sums_and_result() {
             relu: true,
         };
         let single = conv_forward(&s, &x, &w, finish);
-        for (i, (y, (got, single))) in y.iter().zip(got.into_iter().zip(single)).enumerate() {
-            let want = check(y, i);
-            want.check_bf16(&what, got);
-            want.check_f32(&what, single);
+        for (i, (got, single)) in got.into_iter().zip(single).enumerate() {
+            check(&y16[i], i).check_bf16(&what, got);
+            check(&y[i], i).check_f32(&what, single);
         }
     }
 }

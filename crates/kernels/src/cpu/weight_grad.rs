@@ -17,7 +17,7 @@ use super::plan::pairs;
 use super::tile::{A_PITCH, K_PITCH, KC, Kernel, MAX_MR, Onto, Run, Side};
 use super::transpose::transpose;
 use super::value::Value;
-use super::{weight_grad_rows, winograd, winograd_weight_grad};
+use super::{weight_grad_rows, winograd_weight_grad};
 use crate::geometry::ConvShape;
 
 /// Most output channels of one task.
@@ -49,7 +49,7 @@ struct Task<'a> {
 
 /// `dw: [O, kh, kw, C/g]` from `x: [N, H, W, C]` and `dy: [N, H', W', O]`.
 pub fn conv_backward_weight<T: Value>(s: &ConvShape, x: &[T], dy: &[T]) -> Vec<f32> {
-    if winograd::applies::<T>(s) {
+    if winograd_weight_grad::applies::<T>(s) {
         return winograd_weight_grad::conv_backward_weight(s, x, dy);
     }
     let kernel = Kernel::of::<T>();

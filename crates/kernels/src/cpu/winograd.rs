@@ -9,8 +9,8 @@
 //!
 //! so that the sums over channels, or over tiles, become sixteen matrix products ([`super::winograd_product`],
 //! [`super::winograd_weight_grad`]). The second line is the derivative of the first; the input gradient is the first with the window
-//! turned round. All factors are 0, ±1 and ½: f32 loses about one bit to it. bf16 would lose more, because transformed values would
-//! have to be rounded once again, so only f32 takes this path.
+//! turned round. All factors are 0, ±1 and ½: f32 loses about one bit to it. bf16 rounds transformed pixels and weights once more,
+//! which costs one to two bits of a single product; its weight gradient stays with [`super::weight_grad`], where the gain is small.
 
 use super::isa::vectorised;
 use super::tile::Kernel;
@@ -23,21 +23,20 @@ pub const POINTS: usize = 16;
 const NARROWEST: usize = 4;
 /// Fewest channels on either side: below, transforming costs more than it saves.
 const FEWEST_CHANNELS: usize = 32;
-/// Fewest tiles: below, transforming the weights costs more than it saves.
-const FEWEST_TILES: usize = 32;
 
-/// Whether this way is the faster one.
+/// Whether this way is the faster one. The number of images does not enter: it would change the bits of each.
 pub fn applies<T: Value>(s: &ConvShape) -> bool {
     let cfg = s.cfg;
-    T::PER_UNIT == 1
+    !Kernel::of::<T>().tiled
         && (s.kh, s.kw) == (3, 3)
         && (cfg.stride, cfg.dilation, cfg.groups) == (1, 1, 1)
         && cfg.padding <= 2
         && [s.h, s.w, s.ho, s.wo]
             .iter()
             .all(|len| len % 2 == 0 && *len >= NARROWEST)
-        && s.c.min(s.o) >= FEWEST_CHANNELS
-        && s.n * s.ho * s.wo >= 4 * FEWEST_TILES
+        && [s.c, s.o]
+            .iter()
+            .all(|channels| *channels >= FEWEST_CHANNELS && channels % T::PER_UNIT == 0)
 }
 
 /// The tallest multiple of a register tile for which `bytes` a row stay within `most`, but at least two tiles.

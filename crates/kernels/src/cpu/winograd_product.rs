@@ -171,7 +171,7 @@ impl<T: Value> Product<'_, T> {
     fn tasks(&self, kernel: &Kernel, tiles: usize, panels: usize) -> Vec<Task> {
         let row = POINTS * self.map.2 * size_of::<T>();
         let blocks = tiles.div_ceil(rows_within(kernel, row, CACHE));
-        let parts = TASKS.div_ceil(blocks).clamp(1, panels.div_ceil(2));
+        let parts = TASKS.div_ceil(blocks.max(1)).clamp(1, panels.div_ceil(2));
         let mut tasks = Vec::with_capacity(blocks * parts);
         for part in 0..parts {
             for block in 0..blocks {

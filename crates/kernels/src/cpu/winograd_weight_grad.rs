@@ -14,14 +14,12 @@ use super::tile::{K_PITCH, Kernel, MAX_MR, Onto, Run, Side};
 use super::value::Value;
 use super::weight_grad::{TASKS, sliced};
 use super::winograd::{
-    POINTS, Strip, Tiles, apart, gather_weight, spread_gradient, spread_input, strips,
+    self, POINTS, Strip, Tiles, apart, gather_weight, spread_gradient, spread_input, strips,
 };
 use crate::geometry::ConvShape;
 
-/// Most output channels of one task.
-const BLOCK_OUT: usize = 128;
-/// Most input channels of one task.
-const BLOCK_IN: usize = 64;
+/// Most output channels, and most input channels, of one task.
+const BLOCK: usize = 128;
 /// Tiles that are packed at a time.
 const STEPS: usize = 64;
 /// Fewest tiles worth a slice of their own.
@@ -34,23 +32,27 @@ struct Task {
     slice: usize,
 }
 
+/// Whether this way is the faster one. Tiles are summed one by one, so a unit must not hold two.
+pub fn applies<T: Value>(s: &ConvShape) -> bool {
+    T::PER_UNIT == 1 && winograd::applies::<T>(s)
+}
+
 /// As [`super::weight_grad::conv_backward_weight`].
 pub fn conv_backward_weight<T: Value>(s: &ConvShape, x: &[T], dy: &[T]) -> Vec<f32> {
-    assert_eq!(T::PER_UNIT, 1, "tiles are summed one by one");
     let kernel = Kernel::of::<T>();
     let tiles = Tiles::new(s.ho, s.wo, s.cfg.padding);
     let count = tiles.per_image() * s.n;
-    let (out_blocks, in_blocks) = (s.o.div_ceil(BLOCK_OUT), s.c.div_ceil(BLOCK_IN));
+    let (out_blocks, in_blocks) = (s.o.div_ceil(BLOCK), s.c.div_ceil(BLOCK));
     let slices = TASKS
         .div_ceil(out_blocks * in_blocks)
-        .clamp(1, count.div_ceil(SLICE));
+        .clamp(1, count.div_ceil(SLICE).max(1));
     let mut tasks = Vec::with_capacity(slices * out_blocks * in_blocks);
     for slice in 0..slices {
         for o in 0..out_blocks {
             for c in 0..in_blocks {
                 tasks.push(Task {
                     outs: (s.o * o / out_blocks, s.o * (o + 1) / out_blocks),
-                    ins: (c * BLOCK_IN, s.c.min((c + 1) * BLOCK_IN)),
+                    ins: (c * BLOCK, s.c.min((c + 1) * BLOCK)),
                     slice,
                 });
             }
