@@ -13,6 +13,7 @@ use crate::cpu::isa::{Isa, isa};
 use crate::cpu::tile::{A_PITCH, KC, Kernel, MAX_MR, MAX_NR, Onto, Run, Side};
 use crate::cpu::value::{Value, unit};
 use crate::cpu::weight_grad::conv_backward_weight;
+use crate::cpu::weights::Weights;
 use crate::geometry::{ConvConfig, ConvShape};
 use crate::network::Precision;
 
@@ -153,7 +154,12 @@ impl<T: Value> Operands<T> {
     fn run(&self, product: Product) {
         let (s, x, w, dy) = (&self.shape, &self.x, &self.w, &self.dy);
         match product {
-            Product::Forward => drop(black_box(conv_forward(s, x, w, Finish::NONE))),
+            Product::Forward => drop(black_box(conv_forward(
+                s,
+                x,
+                Weights::Plain(w),
+                Finish::NONE,
+            ))),
             Product::InputGradient => drop(black_box(conv_backward_input(s, dy, w, None))),
             Product::WeightGradient => drop(black_box(conv_backward_weight(s, x, dy))),
         }

@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 use crate::compose;
 use crate::cpu::finish::Finish;
 use crate::cpu::gather;
+use crate::cpu::weights::Weights;
 use crate::cpu::{self, norm, weight_grad};
 use crate::geometry::{ConvConfig, ConvShape};
 
@@ -60,7 +61,7 @@ impl Conv2d {
             bias,
             ..Finish::NONE
         };
-        let y = gather::conv_forward(&self.0, x, w, finish);
+        let y = gather::conv_forward(&self.0, x, Weights::Plain(w), finish);
         (CpuStorage::F32(y), (n, ho, wo, o).into())
     }
 

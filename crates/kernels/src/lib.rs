@@ -26,7 +26,7 @@ pub use dropout::dropout;
 pub use geometry::ConvConfig;
 pub use gradients::backward;
 pub use linear::linear;
-pub use network::{ConvNorm, Network, Precision, Slot};
+pub use network::{ConvNorm, Network, Precision, Prepared, Slot};
 pub use pool::{global_avg_pool, max_pool2d};
 pub use relu::relu;
 pub use resize::{pad_zeros, upsample_bilinear};

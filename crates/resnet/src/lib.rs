@@ -27,6 +27,6 @@ pub use layers::Mode;
 pub use onnx::{OnnxOptions, to_onnx};
 pub use parameters::{Parameters, Role};
 pub use projection::{Projection, ProjectionConfig};
-pub use resnet::ResNet;
+pub use resnet::{Extractor, ResNet};
 pub use weight_file::{WeightFile, read_safetensors, write_safetensors};
 pub use weights::{LoadOptions, LoadReport};

@@ -5,9 +5,11 @@
 //! ResNet50V2 ([He et al.](https://arxiv.org/abs/1603.05027), as `keras.applications` builds it):
 //! `conv1_conv (biased) → [zero padding, max-pool] → conv2_block1 … conv5_block3 → post_bn+ReLU → average`.
 
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::{Result as TensorResult, Tensor, bail};
 use kernels::Activation::Relu;
-use kernels::{Network, Precision, Slot};
+use kernels::{Network, Precision, Prepared, Slot};
 use rand_chacha::ChaCha8Rng;
 
 use crate::block::{Block, BlockShape, PlainBlock, PreActivationBlock};
@@ -149,16 +151,32 @@ impl ResNet {
     /// # Errors
     /// If the input is not `[N, H, W, 3]` or is empty, or a training batch leaves one value per channel.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
+        self.forward_enlarged(self.enlarged(x)?, mode)
+    }
+
+    /// The features of [`Mode::Frozen`], batch after batch.
+    pub fn extractor(&self) -> Extractor<'_> {
+        Extractor {
+            encoder: self,
+            prepared: Mutex::new(None),
+        }
+    }
+
+    /// The images as the first layer reads them.
+    fn enlarged(&self, x: &Tensor) -> TensorResult<Tensor> {
         if !matches!(x.dims(), [n, h, w, 3] if n * h * w > 0) {
             bail!(
                 "an encoder takes images [N, height, width, 3] (channels last), got {:?}",
                 x.dims()
             );
         }
-        let mut h = match self.config.upsample {
-            Some(side) => kernels::upsample_bilinear(x, side, side)?,
-            None => x.clone(),
-        };
+        match self.config.upsample {
+            Some(side) => kernels::upsample_bilinear(x, side, side),
+            None => Ok(x.clone()),
+        }
+    }
+
+    fn forward_enlarged(&self, mut h: Tensor, mode: Mode) -> TensorResult<Tensor> {
         if mode != Mode::Eval
             && self.config.arch != Arch::ResNet50V2
             && Network::applies(&h)
@@ -211,8 +229,7 @@ impl ResNet {
         mode: Mode,
     ) -> TensorResult<Tensor> {
         if mode == Mode::Frozen {
-            let statistics: Vec<_> = norms.iter().map(|norm| norm.running()).collect();
-            return network.infer(output, x, &statistics, self.precision);
+            return network.infer(output, x, &running(norms), self.precision);
         }
         let (features, moments) = network.train(output, x, self.precision)?;
         if mode == Mode::Train {
@@ -239,5 +256,44 @@ impl ResNet {
             .iter()
             .map(|block| block.macs(&mut size))
             .sum::<u64>()
+    }
+}
+
+/// Running statistics, as inference takes them.
+fn running(norms: &[&Norm]) -> Vec<(Tensor, Tensor)> {
+    norms.iter().map(|norm| norm.running()).collect()
+}
+
+/// An encoder that extracts features, and learns nothing meanwhile: [`ResNet::extractor`].
+///
+/// On a CPU the torchvision family packs its weights at the first batch, and again where the size of the images changes. What
+/// changes the weights or the statistics meanwhile (a training step, a file) goes unnoticed: take another one afterwards.
+pub struct Extractor<'a> {
+    encoder: &'a ResNet,
+    prepared: Mutex<Option<Prepared>>,
+}
+
+impl Extractor<'_> {
+    /// The values of [`ResNet::forward`] in [`Mode::Frozen`], to the bit.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forward(&self, x: &Tensor) -> TensorResult<Tensor> {
+        let x = self.encoder.enlarged(x)?;
+        if !Network::applies(&x) {
+            return self.encoder.forward_enlarged(x, Mode::Frozen);
+        }
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let prepared = match prepared.take().filter(|p| p.fits(&x)) {
+            Some(fitting) => prepared.insert(fitting),
+            None => match self.encoder.network(Mode::Frozen) {
+                Some((network, output, norms)) => {
+                    let precision = self.encoder.precision;
+                    prepared.insert(network.prepare(output, &x, &running(&norms), precision)?)
+                }
+                None => return self.encoder.forward_enlarged(x, Mode::Frozen),
+            },
+        };
+        prepared.infer(&x)
     }
 }

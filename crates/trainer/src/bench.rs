@@ -11,7 +11,7 @@ use crate::{
 use candle_core::Device;
 use cifar_data::stream;
 use rand_chacha::rand_core::RngCore;
-use resnet::{Arch, Mode, Stem};
+use resnet::{Arch, Stem};
 use std::fmt;
 use std::str::FromStr;
 
@@ -185,10 +185,17 @@ pub fn feature_step(
 }
 
 impl FeatureStep {
-    /// One pass over the batch; the mean of all features.
-    pub fn run(&mut self) -> Result<f32> {
-        let features = self.encoder.forward(&self.batch.input, Mode::Frozen)?;
-        Ok(features.mean_all()?.to_scalar()?)
+    /// Passes over the batch, by weights that are packed once for all of them, as in a run; the mean of all features.
+    pub fn run(&mut self, passes: usize) -> Result<f32> {
+        let extractor = self.encoder.net.extractor();
+        let mut mean = f32::NAN;
+        for _ in 0..passes {
+            mean = extractor
+                .forward(&self.batch.input)?
+                .mean_all()?
+                .to_scalar()?;
+        }
+        Ok(mean)
     }
 
     /// Images of a pass.

@@ -7,7 +7,7 @@ use crate::model::Encoder;
 use crate::{Error, Event, Result, StageId, files, plan};
 use candle_core::{Device, Tensor};
 use cifar_data::Loader;
-use resnet::{Mode, read_safetensors, write_safetensors};
+use resnet::{read_safetensors, write_safetensors};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,11 +41,12 @@ impl FeatureSet {
         device: &Device,
         mut progress: impl FnMut(usize) -> bool,
     ) -> Result<Option<Self>> {
+        let encoder = encoder.net.extractor();
         let mut parts = Vec::new();
         let mut labels = Vec::new();
         for batch in loader.epoch(0, 0) {
             let batch = Batch::new(batch?, device)?;
-            parts.push(encoder.forward(&batch.input, Mode::Frozen)?); // [B, D]
+            parts.push(encoder.forward(&batch.input)?); // [B, D]
             labels.extend_from_slice(&batch.labels);
             if !progress(labels.len()) {
                 return Ok(None);

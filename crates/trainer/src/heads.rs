@@ -71,10 +71,11 @@ pub(crate) fn train(lab: &mut Experiment, stage: StageId) -> Result<Outcome> {
             return lab.stopped(stage);
         }
     }
+    let extractor = encoder.net.extractor();
     let forward = |batch: &Batch, place: &Place| {
         let features = match augment {
-            true => encoder.forward(&batch.input, Mode::Frozen)?, // [V·B, D], without a graph
-            false => batch.input.clone(),                         // [B, D]
+            true => extractor.forward(&batch.input)?, // [V·B, D], without a graph
+            false => batch.input.clone(),             // [B, D]
         };
         let features = on_one_footing(&features)?;
         let logits = head

@@ -4,10 +4,11 @@ use half::bf16;
 
 use super::buffer::poison_buffers;
 use super::finish::Finish;
-use super::gather::{conv_backward_input, conv_forward};
+use super::gather::{conv_backward_input, conv_forward, pack_forward};
 use super::isa::isa;
 use super::value::Value;
 use super::weight_grad::conv_backward_weight;
+use super::weights::Weights;
 use super::winograd;
 use crate::geometry::{ConvConfig, ConvShape};
 
@@ -228,9 +229,14 @@ fn products_are_exact_up_to_the_rounding_of_sums_and_result() {
         }
 
         let (xs, dys) = (stored(&x), stored(&dy));
-        for (y, got) in y16.iter().zip(conv_forward(&s, &xs, &w, Finish::NONE)) {
-            y.check_bf16(&what, got);
+        let plain = conv_forward(&s, &xs, Weights::Plain(&w), Finish::NONE);
+        for (y, got) in y16.iter().zip(&plain) {
+            y.check_bf16(&what, *got);
         }
+        // Packed for another number of images: the same bits.
+        let packed = pack_forward::<bf16>(&ConvShape { n: 7, ..s }, &w);
+        let again = conv_forward(&s, &xs, Weights::Packed(&packed), Finish::NONE);
+        assert_eq!(again, plain, "{what}");
         for (dw, got) in dw.iter().zip(conv_backward_weight(&s, &xs, &dys)) {
             dw.check_f32(&what, got);
         }
@@ -261,14 +267,14 @@ fn products_are_exact_up_to_the_rounding_of_sums_and_result() {
             residual: Some(dys.as_slice()),
             relu: true,
         };
-        let got = conv_forward(&s, &xs, &w, finish);
+        let got = conv_forward(&s, &xs, Weights::Plain(&w), finish);
         let finish = Finish {
             scale: Some(&scale),
             bias: Some(&bias),
             residual: Some(dy.as_slice()),
             relu: true,
         };
-        let single = conv_forward(&s, &x, &w, finish);
+        let single = conv_forward(&s, &x, Weights::Plain(&w), finish);
         for (i, (got, single)) in got.into_iter().zip(single).enumerate() {
             check(&y16[i], i).check_bf16(&what, got);
             check(&y[i], i).check_f32(&what, single);

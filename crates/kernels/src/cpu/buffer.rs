@@ -118,6 +118,13 @@ impl Scratch {
         // SAFETY: the lines hold at least that many bytes, aligned to 64 and initialised, and any bytes are a `T`.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast::<T>(), len) }
     }
+
+    /// The first `len` units, as they were left.
+    pub fn units(&self, len: usize) -> &[u32] {
+        assert!(len * size_of::<u32>() <= self.0.len() * size_of::<Line>());
+        // SAFETY: the lines hold at least that many bytes, aligned and initialised, and any bytes are a number.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), len) }
+    }
 }
 
 /// Types for which any bytes are a value, and which a cache line aligns.

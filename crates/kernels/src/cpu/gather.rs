@@ -19,6 +19,7 @@ use super::plan::{self, Class};
 use super::tile::{A_PITCH, Kernel, MAX_ROWS, Onto, Side};
 use super::transpose::transpose;
 use super::value::{Value, unit};
+use super::weights::{Packed, Weights};
 use super::{winograd, winograd_product};
 use crate::geometry::ConvShape;
 
@@ -30,41 +31,65 @@ const SPARE_ROWS: usize = 32;
 /// Units that a tiled kernel may read beyond a panel.
 const SPARE_STEPS: usize = 16;
 
-/// `y = act(conv(x, w) · scale + bias + residual)`; `x: [N, H, W, C]`, `w: [O, kh, kw, C/g]`, `y: [N, H', W', O]`.
-pub fn conv_forward<T: Value>(s: &ConvShape, x: &[T], w: &[f32], finish: Finish<'_, T>) -> Vec<T> {
+/// `y = act(conv(x, w) · scale + bias + residual)`; `x: [N, H, W, C]`, `y: [N, H', W', O]`.
+pub fn conv_forward<T: Value>(
+    s: &ConvShape,
+    x: &[T],
+    w: Weights<'_>,
+    finish: Finish<'_, T>,
+) -> Vec<T> {
     if winograd::applies::<T>(s) {
         return winograd_product::conv_forward(s, x, w, finish);
     }
+    let job = forward(s, x, finish);
+    match w {
+        Weights::Plain(w) => job.compute(None, pack_columns::<T>(s, w)),
+        Weights::Packed(packed) => job.multiply(&job.layout(), packed.units(), None),
+    }
+}
+
+/// What [`conv_forward`] multiplies by.
+pub fn pack_forward<T: Value>(s: &ConvShape, w: &[f32]) -> Packed {
+    if winograd::applies::<T>(s) {
+        return winograd_product::pack_forward::<T>(s, w);
+    }
+    let job = forward::<T>(s, &[], Finish::NONE);
+    let layout = job.layout();
+    Packed::new(job.units(&layout), |to| {
+        job.pack(&layout, &pack_columns::<T>(s, w), to)
+    })
+}
+
+fn forward<'a, T: Value>(s: &ConvShape, x: &'a [T], finish: Finish<'a, T>) -> Job<'a, T> {
     let groups = s.cfg.groups;
-    let (ck, og) = (s.c / groups, s.o / groups);
-    let job = Job {
+    Job {
         classes: plan::forward(s),
         images: s.n,
         source: x,
         source_image: s.h * s.w * s.c,
         target_image: s.ho * s.wo * s.o,
         groups,
-        depth: ck,
-        columns: og,
+        depth: s.c / groups,
+        columns: s.o / groups,
         taps: s.kh * s.kw,
         finish,
         onto: false,
-    };
+    }
+}
+
+/// `w[o, tap, c]` to `panel[c, o]`: units first, then rows become columns.
+fn pack_columns<'a, T: Value>(s: &ConvShape, w: &'a [f32]) -> impl Pack + use<'a, T> {
+    let (ck, og) = (s.c / s.cfg.groups, s.o / s.cfg.groups);
     let pitch = s.kh * s.kw * ck;
-    job.compute(None, |strip, group, panel, tap, width, to| {
-        // w[o, tap, c] to panel[c, o]: units first, then rows become columns.
-        let first = panel * width;
+    move |strip: &mut Scratch, at: Place, width: usize, to: &mut [u32]| {
+        let first = at.panel * width;
         let rows = width.min(og - first);
         let steps = ck.div_ceil(T::PER_UNIT);
         let strip = strip.get(rows * steps);
-        unit_rows::<T>(
-            &w[(group * og + first) * pitch + tap * ck..],
-            pitch,
-            ck,
-            strip,
-        );
+        let from = &w[(at.group * og + first) * pitch + at.tap * ck..];
+        unit_rows::<T>(from, pitch, ck, strip);
         transpose(strip, steps, rows, steps, width, to);
-    })
+    }
 }
 
 /// `dx` from `dy`: `dx[q, c] = Σ_taps Σ_o dy[q − tap, o] · w[o, tap, c]`, added to what `onto` holds.
@@ -93,13 +118,16 @@ pub fn conv_backward_input<T: Value>(
         onto: onto.is_some(),
     };
     let pitch = s.kh * s.kw * ck;
-    job.compute(onto, |_, group, panel, tap, width, to| {
-        // w[o, tap, c] to panel[o, c]
-        let first = panel * width;
-        let columns = width.min(ck - first);
-        let from = &w[group * og * pitch + tap * ck + first..];
-        unit_columns::<T>(from, pitch, columns, og, width, to);
-    })
+    job.compute(
+        onto,
+        |_: &mut Scratch, at: Place, width: usize, to: &mut [u32]| {
+            // w[o, tap, c] to panel[o, c]
+            let first = at.panel * width;
+            let columns = width.min(ck - first);
+            let from = &w[at.group * og * pitch + at.tap * ck + first..];
+            unit_columns::<T>(from, pitch, columns, og, width, to);
+        },
+    )
 }
 
 vectorised! {
@@ -180,9 +208,22 @@ struct Task<'a> {
     last: usize,
 }
 
-/// The packed weights.
-struct Panels<'a> {
-    packed: &'a [u32],
+/// One tap of one panel.
+#[derive(Clone, Copy)]
+struct Place {
+    group: usize,
+    panel: usize,
+    tap: usize,
+}
+
+/// Writes a [`Place`], `depth` rows of so many columns, with scratch space.
+trait Pack: Fn(&mut Scratch, Place, usize, &mut [u32]) + Sync {}
+impl<F: Fn(&mut Scratch, Place, usize, &mut [u32]) + Sync> Pack for F {}
+
+/// How weights are packed, and what with.
+struct Layout<'a> {
+    kernel: &'static Kernel,
+    plans: Vec<Plan<'a>>,
     /// Panels of a group.
     count: usize,
     /// Units of one.
@@ -190,12 +231,7 @@ struct Panels<'a> {
 }
 
 impl<T: Value> Job<'_, T> {
-    /// `pack(strip, group, panel, tap, width, to)` writes one tap of one panel: `depth` rows of `width` columns.
-    fn compute(
-        &self,
-        onto: Option<Vec<T>>,
-        pack: impl Fn(&mut Strip<'_>, usize, usize, usize, usize, &mut [u32]) + Sync,
-    ) -> Vec<T> {
+    fn layout(&self) -> Layout<'_> {
         let plans: Vec<Plan<'_>> = (self.classes.iter())
             .map(|class| Plan {
                 class,
@@ -209,60 +245,88 @@ impl<T: Value> Job<'_, T> {
             kernel = kernel.untiled();
         }
         let steps = self.depth.div_ceil(T::PER_UNIT);
-        let count = self.columns.div_ceil(kernel.nr);
-        let len = (self.taps * steps + SPARE_STEPS) * kernel.nr;
+        Layout {
+            kernel,
+            plans,
+            count: self.columns.div_ceil(kernel.nr),
+            len: (self.taps * steps + SPARE_STEPS) * kernel.nr,
+        }
+    }
+
+    /// Units of all panels.
+    fn units(&self, layout: &Layout<'_>) -> usize {
+        self.groups * layout.count * layout.len
+    }
+
+    /// Writes every panel.
+    fn pack(&self, layout: &Layout<'_>, pack: &impl Pack, to: &mut [u32]) {
+        let (kernel, count) = (layout.kernel, layout.count);
+        let steps = self.depth.div_ceil(T::PER_UNIT);
         let used: Vec<bool> = (0..self.taps)
             .map(|tap| {
                 let sees = |c: &Class| c.segments.iter().any(|s| s.tap == tap);
                 self.classes.iter().any(sees)
             })
             .collect();
-        let tasks = self.tasks(&plans, kernel, count);
-
-        with_panels(self.groups * count * len, |packed: &mut [u32]| {
-            packed.par_chunks_mut(len).enumerate().for_each(|(i, to)| {
-                with_workspace(|space| {
-                    let mut strip = Strip(&mut space.a);
-                    for (tap, to) in to
-                        .chunks_exact_mut(steps * kernel.nr)
-                        .take(self.taps)
-                        .enumerate()
-                    {
-                        if used[tap] {
-                            pack(&mut strip, i / count, i % count, tap, kernel.nr, to);
-                        } else if kernel.tiled && steps % 16 != 0 {
-                            to.fill(0); // the last tile of the tap before reaches into it
-                        }
+        let panels = to.par_chunks_mut(layout.len).enumerate();
+        panels.for_each(|(i, to)| {
+            with_workspace(|space| {
+                let taps = to.chunks_exact_mut(steps * kernel.nr).take(self.taps);
+                for (tap, to) in taps.enumerate() {
+                    let at = Place {
+                        group: i / count,
+                        panel: i % count,
+                        tap,
+                    };
+                    if used[tap] {
+                        pack(&mut space.a, at, kernel.nr, to);
+                    } else if kernel.tiled && steps % 16 != 0 {
+                        to.fill(0); // the last tile of the tap before reaches into it
                     }
-                });
-                to[self.taps * steps * kernel.nr..].fill(0);
-            });
-            let panels = Panels { packed, count, len };
-            let fill = |out: Shared<'_, T>| {
-                tasks.par_iter().with_max_len(1).for_each(|task| {
-                    with_workspace(|space| {
-                        let _entered = kernel.enter();
-                        // SAFETY: tasks differ in rows or panels, so no two touch the same values; what they are added
-                        // to has been written before.
-                        unsafe { self.run(kernel, task, &panels, space, out) }
-                    });
-                });
-            };
-            match onto {
-                Some(mut values) => {
-                    assert_eq!(values.len(), self.images * self.target_image);
-                    fill(Shared::new(&mut values));
-                    values
                 }
-                // SAFETY: the classes hold every pixel once and the panels every channel, and the first chunk of a task
-                // overwrites.
-                None => unsafe { written(self.images * self.target_image, fill) },
-            }
+            });
+            to[self.taps * steps * kernel.nr..].fill(0);
+        });
+    }
+
+    /// Packs the weights and multiplies.
+    fn compute(&self, onto: Option<Vec<T>>, pack: impl Pack) -> Vec<T> {
+        let layout = self.layout();
+        with_panels(self.units(&layout), |packed: &mut [u32]| {
+            self.pack(&layout, &pack, packed);
+            self.multiply(&layout, packed, onto)
         })
     }
 
+    /// The product with packed weights.
+    fn multiply(&self, layout: &Layout<'_>, packed: &[u32], onto: Option<Vec<T>>) -> Vec<T> {
+        assert_eq!(packed.len(), self.units(layout));
+        let tasks = self.tasks(layout);
+        let fill = |out: Shared<'_, T>| {
+            tasks.par_iter().with_max_len(1).for_each(|task| {
+                with_workspace(|space| {
+                    let _entered = layout.kernel.enter();
+                    // SAFETY: tasks differ in rows or panels, so no two touch the same values; what they are added to
+                    // has been written before.
+                    unsafe { self.run(layout, task, packed, space, out) }
+                });
+            });
+        };
+        match onto {
+            Some(mut values) => {
+                assert_eq!(values.len(), self.images * self.target_image);
+                fill(Shared::new(&mut values));
+                values
+            }
+            // SAFETY: the classes hold every pixel once and the panels every channel, and the first chunk of a task
+            // overwrites.
+            None => unsafe { written(self.images * self.target_image, fill) },
+        }
+    }
+
     /// The fixed partition.
-    fn tasks<'p>(&self, plans: &'p [Plan<'p>], kernel: &Kernel, panels: usize) -> Vec<Task<'p>> {
+    fn tasks<'p>(&self, layout: &'p Layout<'p>) -> Vec<Task<'p>> {
+        let (plans, kernel, panels) = (&layout.plans, layout.kernel, layout.count);
         let rows = |plan: &Plan<'_>| plan.class.spots.len() * self.images;
         let blocks = |plan: &Plan<'_>| rows(plan).div_ceil(kernel.block_rows());
         let total: usize = plans.iter().map(blocks).sum::<usize>() * self.groups;
@@ -297,12 +361,13 @@ impl<T: Value> Job<'_, T> {
     /// No other task touches this one's rows and panels; where sums are added, all values have been written.
     unsafe fn run(
         &self,
-        kernel: &Kernel,
+        layout: &Layout<'_>,
         task: &Task<'_>,
-        panels: &Panels<'_>,
+        packed: &[u32],
         space: &mut Workspace,
         out: Shared<'_, T>,
     ) {
+        let kernel = layout.kernel;
         let count = task.to - task.from;
         let mut sources = [0isize; MAX_ROWS];
         let mut targets = [0usize; MAX_ROWS];
@@ -346,8 +411,7 @@ impl<T: Value> Job<'_, T> {
             chunk.pack(self.source, sources, kernel.tiled, a);
             let a = units(a);
             for panel in task.first..task.last {
-                let b = &panels.packed[(task.group * panels.count + panel) * panels.len..]
-                    [..panels.len];
+                let b = &packed[(task.group * layout.count + panel) * layout.len..][..layout.len];
                 let column = panel * kernel.nr;
                 let width = kernel.nr.min(self.columns - column);
                 let affine = (self.finish).affine(task.group * self.columns + column, width);
@@ -413,14 +477,5 @@ impl<T: Value> Job<'_, T> {
                 }
             }
         }
-    }
-}
-
-/// Scratch space for units on their way into a panel.
-struct Strip<'a>(&'a mut Scratch);
-
-impl Strip<'_> {
-    fn get(&mut self, len: usize) -> &mut [u32] {
-        self.0.get(len)
     }
 }

@@ -20,6 +20,7 @@ pub mod transpose;
 pub mod value;
 pub mod weight_grad;
 pub mod weight_grad_rows;
+pub mod weights;
 pub mod winograd;
 pub mod winograd_product;
 pub mod winograd_weight_grad;

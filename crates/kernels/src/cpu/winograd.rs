@@ -1,6 +1,6 @@
 //! Winograd's minimal filtering F(2×2, 3×3): sixteen multiplications where a 3×3 window over four pixels takes thirty-six.
 //!
-//! Four output pixels are a tile, which sees 4×4 input pixels. With the matrices of Lavin & Gray 2016 (section 4.1)
+//! Four output pixels are a tile, which sees 4×4 input pixels. With the matrices of Lavin & Gray 2016
 //!
 //! ```text
 //! y  = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ x B) ] A          a tile of the output, summed over channels inside the brackets

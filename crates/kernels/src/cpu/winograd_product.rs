@@ -15,6 +15,7 @@ use super::tile::{A_PITCH, KC, Kernel, Onto, Run, Side};
 use super::transpose::transpose;
 use super::value::Value;
 use super::weight_grad::TASKS;
+use super::weights::{Packed, Weights};
 use super::winograd::{
     POINTS, Tiles, apart, gather_output, rows_within, spread_input, spread_weight, strips,
 };
@@ -24,8 +25,29 @@ use crate::geometry::ConvShape;
 const CACHE: usize = 256 << 10;
 
 /// As [`super::gather::conv_forward`].
-pub fn conv_forward<T: Value>(s: &ConvShape, x: &[T], w: &[f32], finish: Finish<'_, T>) -> Vec<T> {
-    let product = Product {
+pub fn conv_forward<T: Value>(
+    s: &ConvShape,
+    x: &[T],
+    w: Weights<'_>,
+    finish: Finish<'_, T>,
+) -> Vec<T> {
+    let product = forward(s, x, finish);
+    match w {
+        Weights::Plain(w) => product.compute(None, pack_columns::<T>(s, w)),
+        Weights::Packed(packed) => product.multiply(packed.units(), None),
+    }
+}
+
+/// As [`super::gather::pack_forward`].
+pub fn pack_forward<T: Value>(s: &ConvShape, w: &[f32]) -> Packed {
+    let product = forward::<T>(s, &[], Finish::NONE);
+    Packed::new(product.units(), |to| {
+        product.pack(&pack_columns::<T>(s, w), to)
+    })
+}
+
+fn forward<'a, T: Value>(s: &ConvShape, x: &'a [T], finish: Finish<'a, T>) -> Product<'a, T> {
+    Product {
         images: s.n,
         source: x,
         map: (s.h, s.w, s.c),
@@ -33,10 +55,13 @@ pub fn conv_forward<T: Value>(s: &ConvShape, x: &[T], w: &[f32], finish: Finish<
         padding: s.cfg.padding,
         finish,
         onto: false,
-    };
+    }
+}
+
+/// `w[o, tap, c]` to `panel[c, o]`, point after point: rows become columns.
+fn pack_columns<'a, T: Value>(s: &'a ConvShape, w: &'a [f32]) -> impl Pack + use<'a, T> {
     let steps = s.c / T::PER_UNIT;
-    product.compute(None, |scratch, first, width, to| {
-        // w[o, tap, c] to panel[c, o]: rows become columns.
+    move |scratch: &mut Scratch, first: usize, width: usize, to: &mut [u32]| {
         let rows = width.min(s.o - first);
         let pitch = rows * s.c;
         let strip = scratch.get::<T>(POINTS * pitch);
@@ -49,7 +74,7 @@ pub fn conv_forward<T: Value>(s: &ConvShape, x: &[T], w: &[f32], finish: Finish<
             let strip = units(&strip[point * pitch..][..pitch]);
             transpose(strip, steps, rows, steps, width, to);
         }
-    })
+    }
 }
 
 /// As [`super::gather::conv_backward_input`]: the convolution of `dy` with the window turned round.
@@ -69,27 +94,30 @@ pub fn conv_backward_input<T: Value>(
         onto: onto.is_some(),
     };
     let steps = s.o / T::PER_UNIT;
-    product.compute(onto, |scratch, first, width, to| {
-        // w[o, tap, c] to panel[o, c]
-        let columns = width.min(s.c - first);
-        let panel = strips(first, first + columns, columns, 0);
-        let strip = scratch.get::<T>(T::PER_UNIT * POINTS * width);
-        for step in 0..steps {
-            for (i, strip) in strip.chunks_exact_mut(POINTS * width).enumerate() {
-                let w = window(s, w, step * T::PER_UNIT + i, |tap| 8 - tap);
-                spread_weight(&w, &panel, width, strip);
+    product.compute(
+        onto,
+        |scratch: &mut Scratch, first: usize, width: usize, to: &mut [u32]| {
+            // w[o, tap, c] to panel[o, c]
+            let columns = width.min(s.c - first);
+            let panel = strips(first, first + columns, columns, 0);
+            let strip = scratch.get::<T>(T::PER_UNIT * POINTS * width);
+            for step in 0..steps {
+                for (i, strip) in strip.chunks_exact_mut(POINTS * width).enumerate() {
+                    let w = window(s, w, step * T::PER_UNIT + i, |tap| 8 - tap);
+                    spread_weight(&w, &panel, width, strip);
+                }
+                for point in 0..POINTS {
+                    let mut rows = strip
+                        .chunks_exact(POINTS * width)
+                        .map(|s| &s[point * width..][..columns]);
+                    let (low, high) = (rows.next().expect("a unit has a step"), rows.next());
+                    let to = &mut to[(point * steps + step) * width..][..width];
+                    T::interleave(low, high, &mut to[..columns]);
+                    to[columns..].fill(0);
+                }
             }
-            for point in 0..POINTS {
-                let mut rows = strip
-                    .chunks_exact(POINTS * width)
-                    .map(|s| &s[point * width..][..columns]);
-                let (low, high) = (rows.next().expect("a unit has a step"), rows.next());
-                let to = &mut to[(point * steps + step) * width..][..width];
-                T::interleave(low, high, &mut to[..columns]);
-                to[columns..].fill(0);
-            }
-        }
-    })
+        },
+    )
 }
 
 /// The nine taps of one output channel.
@@ -124,47 +152,68 @@ struct Task {
     last: usize,
 }
 
+/// Writes the panel of so many columns from the given one on, point after point, with scratch space.
+trait Pack: Fn(&mut Scratch, usize, usize, &mut [u32]) + Sync {}
+impl<F: Fn(&mut Scratch, usize, usize, &mut [u32]) + Sync> Pack for F {}
+
 impl<T: Value> Product<'_, T> {
-    /// `pack(scratch, column, width, to)` writes the panel of `width` columns from `column` on, point after point.
-    fn compute(
-        &self,
-        onto: Option<Vec<T>>,
-        pack: impl Fn(&mut Scratch, usize, usize, &mut [u32]) + Sync,
-    ) -> Vec<T> {
+    /// Units of a panel.
+    fn panel(&self) -> usize {
+        POINTS * self.map.2 / T::PER_UNIT * Kernel::of::<T>().nr
+    }
+
+    fn panels(&self) -> usize {
+        self.target.2.div_ceil(Kernel::of::<T>().nr)
+    }
+
+    /// Units of all panels.
+    fn units(&self) -> usize {
+        self.panels() * self.panel()
+    }
+
+    /// Writes every panel.
+    fn pack(&self, pack: &impl Pack, to: &mut [u32]) {
+        let nr = Kernel::of::<T>().nr;
+        let panels = to.par_chunks_mut(self.panel()).enumerate();
+        panels.for_each(|(i, to)| with_workspace(|space| pack(&mut space.a, i * nr, nr, to)));
+    }
+
+    /// Packs the weights and multiplies.
+    fn compute(&self, onto: Option<Vec<T>>, pack: impl Pack) -> Vec<T> {
+        with_panels(self.units(), |packed: &mut [u32]| {
+            self.pack(&pack, packed);
+            self.multiply(packed, onto)
+        })
+    }
+
+    /// The product with packed weights.
+    fn multiply(&self, packed: &[u32], onto: Option<Vec<T>>) -> Vec<T> {
+        assert_eq!(packed.len(), self.units());
         let kernel = Kernel::of::<T>();
         let (height, width, columns) = self.target;
         let tiles = Tiles::new(height, width, self.padding);
-        let steps = self.map.2 / T::PER_UNIT;
-        let panels = columns.div_ceil(kernel.nr);
-        let len = POINTS * steps * kernel.nr;
-        let tasks = self.tasks(kernel, tiles.per_image() * self.images, panels);
+        let tasks = self.tasks(kernel, tiles.per_image() * self.images, self.panels());
         let zeros = vec![T::ZERO; self.map.2];
-        with_panels(panels * len, |packed: &mut [u32]| {
-            packed.par_chunks_mut(len).enumerate().for_each(|(i, to)| {
-                with_workspace(|space| pack(&mut space.a, i * kernel.nr, kernel.nr, to));
-            });
-            let packed: &[u32] = packed;
-            let fill = |out: Shared<'_, T>| {
-                tasks.par_iter().with_max_len(1).for_each(|task| {
-                    with_workspace(|space| {
-                        let _entered = kernel.enter();
-                        // SAFETY: tasks differ in tiles or panels, so no two touch the same values; what they are added to has
-                        // been written before.
-                        unsafe { self.run(kernel, task, &tiles, packed, &zeros, space, out) }
-                    });
+        let fill = |out: Shared<'_, T>| {
+            tasks.par_iter().with_max_len(1).for_each(|task| {
+                with_workspace(|space| {
+                    let _entered = kernel.enter();
+                    // SAFETY: tasks differ in tiles or panels, so no two touch the same values; what they are added to has
+                    // been written before.
+                    unsafe { self.run(kernel, task, &tiles, packed, &zeros, space, out) }
                 });
-            };
-            let all = self.images * height * width * columns;
-            match onto {
-                Some(mut values) => {
-                    assert_eq!(values.len(), all);
-                    fill(Shared::new(&mut values));
-                    values
-                }
-                // SAFETY: the tiles hold every pixel once and the panels every channel.
-                None => unsafe { written(all, fill) },
+            });
+        };
+        let all = self.images * height * width * columns;
+        match onto {
+            Some(mut values) => {
+                assert_eq!(values.len(), all);
+                fill(Shared::new(&mut values));
+                values
             }
-        })
+            // SAFETY: the tiles hold every pixel once and the panels every channel.
+            None => unsafe { written(all, fill) },
+        }
     }
 
     /// The fixed partition.

@@ -159,7 +159,7 @@ impl Network {
 
     /// The same with given statistics, one pair (mean, variance) of `[O]` per [`ConvNorm`], and without a graph.
     ///
-    /// Batch norm costs nothing here: it is a scale and a shift of finished sums.
+    /// Batch norm costs nothing here: it is a scale and a shift of finished sums. For many batches, [`prepare`](Self::prepare) once.
     ///
     /// # Errors
     /// As [`train`](Self::train); or statistics that are not one pair per layer.
@@ -170,6 +170,21 @@ impl Network {
         statistics: &[(Tensor, Tensor)],
         precision: Precision,
     ) -> Result<Tensor> {
+        self.prepare(output, x, statistics, precision)?.infer(x)
+    }
+
+    /// Reads parameters and statistics now, and packs the weights for images like x, however many: [`Prepared::infer`] then gives
+    /// [`infer`](Self::infer)'s bits without doing so for every batch.
+    ///
+    /// # Errors
+    /// As [`infer`](Self::infer).
+    pub fn prepare(
+        &self,
+        output: Slot,
+        x: &Tensor,
+        statistics: &[(Tensor, Tensor)],
+        precision: Precision,
+    ) -> Result<Prepared> {
         let shapes = self.check(output, x)?;
         let layers = self.layers().count();
         if statistics.len() != layers {
@@ -178,7 +193,13 @@ impl Network {
                 statistics.len()
             )
         }
-        node::infer(self, &shapes, x, statistics, precision)
+        Ok(Prepared {
+            layers: node::prepare(self, &shapes, statistics, precision)?,
+            network: self.clone(),
+            output,
+            image: x.dims()[1..].to_vec(),
+            precision,
+        })
     }
 
     fn layers(&self) -> impl Iterator<Item = &ConvNorm> {
@@ -210,5 +231,38 @@ impl Network {
             )
         }
         Shapes::new(&self.steps, output.0, x.dims())
+    }
+}
+
+/// A network whose weights have been packed: [`Network::prepare`].
+pub struct Prepared {
+    network: Network,
+    output: Slot,
+    /// Height, width and channels of the images.
+    image: Vec<usize>,
+    precision: Precision,
+    layers: Vec<tape::Prepared>,
+}
+
+impl Prepared {
+    /// Whether it takes x: images of the size that it was prepared for.
+    pub fn fits(&self, x: &Tensor) -> bool {
+        x.dims().get(1..) == Some(&self.image)
+    }
+
+    /// The features `[N, O]` of images `[N, H, W, C]`, without a graph.
+    ///
+    /// # Errors
+    /// Images of another size, or a tensor on another device or of another type.
+    pub fn infer(&self, x: &Tensor) -> Result<Tensor> {
+        if !self.fits(x) {
+            bail!(
+                "network: prepared for images {:?}, got {:?}; prepare it for these",
+                self.image,
+                x.dims()
+            )
+        }
+        let shapes = self.network.check(self.output, x)?;
+        node::infer(&self.network, &shapes, x, &self.layers, self.precision)
     }
 }

@@ -13,7 +13,7 @@ use candle_core::{
 use half::bf16;
 
 use super::shapes::Shapes;
-use super::tape::{self, Forward, Gradients, Tape};
+use super::tape::{self, Forward, Gradients, Prepared, Tape};
 use super::{Network, Precision};
 use crate::batch_norm::BatchMoments;
 use crate::cpu::value::Value;
@@ -90,13 +90,13 @@ fn pass<T: Value>(
     Ok((x.apply_op2(&token, op)?, moments))
 }
 
-pub fn infer(
+/// Reads parameters and statistics, and packs every layer's weights.
+pub fn prepare(
     network: &Network,
     shapes: &Shapes,
-    x: &Tensor,
     statistics: &[(Tensor, Tensor)],
     precision: Precision,
-) -> Result<Tensor> {
+) -> Result<Vec<Prepared>> {
     let statistics = (statistics.iter())
         .map(|(mean, var)| Ok((mean.to_vec1::<f32>()?, var.to_vec1::<f32>()?)))
         .collect::<Result<Vec<_>>>()?;
@@ -111,9 +111,23 @@ pub fn infer(
         }
     }
     let network = &contiguous(network)?;
+    match precision {
+        Precision::F32 => tape::prepare::<f32>(network, shapes, &statistics),
+        Precision::Bf16 => tape::prepare::<bf16>(network, shapes, &statistics),
+    }
+}
+
+/// Features by prepared layers.
+pub fn infer(
+    network: &Network,
+    shapes: &Shapes,
+    x: &Tensor,
+    prepared: &[Prepared],
+    precision: Precision,
+) -> Result<Tensor> {
     let features = with_values(NAME, &x.contiguous()?, |x| match precision {
-        Precision::F32 => tape::infer::<f32>(network, shapes, x, &statistics),
-        Precision::Bf16 => tape::infer::<bf16>(network, shapes, x, &statistics),
+        Precision::F32 => tape::infer::<f32>(network, shapes, x, prepared),
+        Precision::Bf16 => tape::infer::<bf16>(network, shapes, x, prepared),
     })?;
     let [n, _, _, o] = shapes.last();
     Tensor::from_vec(features, (n, o), x.device())

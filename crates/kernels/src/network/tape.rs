@@ -6,10 +6,11 @@ use super::shapes::{Shapes, StepShape};
 use super::{ConvNorm, Network, Step};
 use crate::batch_norm::Activation;
 use crate::cpu::finish::Finish;
-use crate::cpu::gather::{conv_backward_input, conv_forward};
+use crate::cpu::gather::{conv_backward_input, conv_forward, pack_forward};
 use crate::cpu::norm::{self, Backward, Gate, Moments};
 use crate::cpu::value::Value;
 use crate::cpu::weight_grad::conv_backward_weight;
+use crate::cpu::weights::{Packed, Weights};
 use crate::cpu::{pointwise, pool, with_values};
 use crate::geometry::{ConvConfig, ConvShape};
 
@@ -255,8 +256,9 @@ pub fn train<T: Value>(
     let mut moments = Vec::new();
     let mut records: Vec<Option<Record<T>>> = (0..network.steps.len()).map(|_| None).collect();
     let (features, slots) = walk(network, shapes, x, keep, |i, shape, layer, x, residual| {
-        let sums: Vec<T> =
-            with_weight::<T, _>(i, shape, layer, |s, w| conv_forward(s, x, w, Finish::NONE))?;
+        let sums: Vec<T> = with_weight::<T, _>(i, shape, layer, |s, w| {
+            conv_forward(s, x, Weights::Plain(w), Finish::NONE)
+        })?;
         let of_batch = norm::moments(&sums, shape.o);
         let inv_std = norm::inverse_std(&of_batch.var, layer.eps);
         let (scale, shift) = affine(layer, &of_batch.mean, &inv_std)?;
@@ -280,24 +282,65 @@ pub fn train<T: Value>(
     })
 }
 
-/// With given statistics (mean and variance of every layer); the features.
+/// What inference needs of one layer, whatever the images.
+pub struct Prepared {
+    weight: Packed,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+}
+
+/// Every [`ConvNorm`] with given statistics, mean and variance.
+pub fn prepare<T: Value>(
+    network: &Network,
+    shapes: &Shapes,
+    statistics: &[(Vec<f32>, Vec<f32>)],
+) -> Result<Vec<Prepared>> {
+    let steps = network.steps.iter().zip(&shapes.steps).enumerate();
+    let layers = steps.filter_map(|(i, (step, shape))| match (step, shape) {
+        (Step::ConvNorm { layer, .. }, StepShape::Conv(shape)) => Some((i, layer, shape)),
+        _ => None,
+    });
+    let prepare = |((i, layer, shape), (mean, var)): (
+        (usize, &ConvNorm, &ConvShape),
+        &(Vec<f32>, Vec<f32>),
+    )| {
+        let (scale, shift) = affine(layer, mean, &norm::inverse_std(var, layer.eps))?;
+        let weight = with_weight::<T, _>(i, shape, layer, |s, w| pack_forward::<T>(s, w))?;
+        Ok(Prepared {
+            weight,
+            scale,
+            shift,
+        })
+    };
+    layers.zip(statistics).map(prepare).collect()
+}
+
+/// The features, with layers prepared for images of this size.
 pub fn infer<T: Value>(
     network: &Network,
     shapes: &Shapes,
     x: &[f32],
-    statistics: &[(Vec<f32>, Vec<f32>)],
+    prepared: &[Prepared],
 ) -> Result<Vec<f32>> {
-    let mut statistics = statistics.iter();
+    let mut prepared = prepared.iter();
     let (features, _) = walk::<T>(network, shapes, x, false, |i, shape, layer, x, residual| {
-        let (mean, var) = statistics.next().expect("as many pairs as layers");
-        let (scale, shift) = affine(layer, mean, &norm::inverse_std(var, layer.eps))?;
+        let own = prepared.next().expect("as many as layers");
         let finish = Finish {
-            scale: Some(&scale),
-            bias: Some(&shift),
+            scale: Some(&own.scale),
+            bias: Some(&own.shift),
             residual,
             relu: layer.act == Activation::Relu,
         };
-        with_weight::<T, _>(i, shape, layer, |s, w| conv_forward(s, x, w, finish))
+        let shape = match i {
+            0 => Entry::new::<T>(*shape).inner,
+            _ => *shape,
+        };
+        Ok(conv_forward(
+            &shape,
+            x,
+            Weights::Packed(&own.weight),
+            finish,
+        ))
     })?;
     Ok(features)
 }

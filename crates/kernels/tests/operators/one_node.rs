@@ -204,13 +204,22 @@ fn cases() -> Vec<(Vec<Layer>, [usize; 4])> {
             ..layer(3, 1, 8, 3)
         },
     ];
+    let transformed = vec![
+        layer(3, 1, 32, 0),
+        layer(3, 1, 40, 2),
+        Layer {
+            residual: Some(2),
+            ..layer(3, 1, 32, 3)
+        },
+    ];
     vec![
         (bottlenecks([16, 8, 32]), [6, 20, 20, 3]),
         (bottlenecks([64, 32, 96]), [5, 12, 16, 3]),
         (bottlenecks([7, 5, 11]), [3, 17, 9, 1]), // odd channels, strides that do not divide
         (bottlenecks([16, 8, 16]), [9, 4, 4, 3]), // maps of 1×1
         (grouped, [4, 9, 9, 5]),
-        (identity, [1, 10, 6, 4]), // one image
+        (identity, [1, 10, 6, 4]),     // one image
+        (transformed, [3, 16, 12, 3]), // 8×6 after the pooling: transformed tiles
     ]
 }
 
@@ -260,6 +269,10 @@ fn values_and_gradients_are_those_of_the_composition() -> Result<()> {
         let got = net.infer(output, &single.x, &given, Precision::F32)?;
         close(&what, &numbers(&got)?, &numbers(&want)?, 1e-5);
         assert!(!got.track_op());
+        // Prepared with all images, used for the first: its bits do not depend on the others.
+        let prepared = net.prepare(output, &single.x, &given, Precision::F32)?;
+        let first = prepared.infer(&single.x.narrow(0, 0, 1)?)?;
+        assert_eq!(numbers(&first)?, numbers(&got.narrow(0, 0, 1)?)?, "{what}");
     }
     Ok(())
 }
@@ -274,7 +287,8 @@ fn distance(got: &[f64], want: &[f64]) -> f64 {
 fn bf16_is_f64_rounded_where_values_are_stored() -> Result<()> {
     // The oracle rounds what the node stores. What is left: f32 sums that fall on the other side of a rounding's middle,
     // and backward the gradients of the values stored, each rounded by at most 2⁻⁹ of itself.
-    // (Not the last case: the mean of what a batch norm leaves of one image is constant, and its gradient nothing.)
+    // (Not the last cases: the mean of what a batch norm leaves of one image is constant, and its gradient nothing; and where
+    // transformed tiles round is for the tests of single products to say.)
     let one = 2f64.powi(-9);
     for (layers, input) in cases().into_iter().take(5) {
         let what = format!("{input:?} through {} layers", layers.len());
@@ -359,10 +373,10 @@ fn only_what_is_asked_for_gets_a_gradient() -> Result<()> {
 
 #[test]
 fn the_bits_do_not_depend_on_the_number_of_threads() -> Result<()> {
-    let layers = bottlenecks([64, 32, 96]);
+    let layers = bottlenecks([64, 32, 96]); // the second on 4×4: transformed tiles
     for precision in [Precision::F32, Precision::Bf16] {
         let step = || -> Result<Vec<Vec<f64>>> {
-            let v = Variables::new(&layers, [40, 16, 16, 3], DType::F32, 4)?;
+            let v = Variables::new(&layers, [40, 32, 32, 3], DType::F32, 4)?;
             let (net, output) = network(&layers, &v);
             let (y, moments) = net.train(output, &v.x, precision)?;
             let grads = kernels::backward(&weighted(&y)?)?;
@@ -416,5 +430,11 @@ fn what_does_not_fit_is_refused_with_its_layer() -> Result<()> {
     refused(&wrong, last, &v.x, "gamma of shape [16]");
     let error = net.infer(output, &v.x, &[], Precision::F32).unwrap_err();
     assert!(error.to_string().contains("8 layers"), "{error}");
+    let given: Vec<_> = (v.layers.iter())
+        .map(|[_, gamma, beta]| (beta.as_detached_tensor(), gamma.as_detached_tensor()))
+        .collect();
+    let prepared = net.prepare(output, &v.x, &given, Precision::F32)?;
+    let error = prepared.infer(&v.x.narrow(1, 0, 8)?).unwrap_err();
+    assert!(error.to_string().contains("[16, 16, 3]"), "{error}");
     Ok(())
 }

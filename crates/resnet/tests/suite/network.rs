@@ -5,6 +5,7 @@ use crate::formula;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
+use kernels::Precision;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use resnet::{Arch, Mode, Parameters, ResNet, ResNetConfig, Role, Stem};
@@ -246,6 +247,33 @@ fn training_counts_batches_and_moves_statistics_and_evaluation_does_not() {
     net.forward(&x, Mode::Train).unwrap();
     assert_ne!(state("bn1.running_mean"), before);
     assert_eq!(state("layer4.1.bn2.num_batches_tracked"), [2.0]);
+}
+
+#[test]
+fn an_extractor_gives_the_bits_of_frozen_passes() {
+    for (arch, precision) in [
+        (Arch::ResNet18, Precision::F32),
+        (Arch::ResNet50, Precision::Bf16),
+        (Arch::ResNet50V2, Precision::F32),
+    ] {
+        let (net, _) = build(&narrow(arch, Stem::Cifar), 0);
+        let net = net.with_precision(precision);
+        let extractor = net.extractor();
+        // Batches of different lengths, then images of another size, and back.
+        for (images, side) in [(4, 8), (1, 8), (3, 16), (2, 8)] {
+            let x = formula::images("images", images, side);
+            let values = |features: Tensor| features.to_vec2::<f32>().unwrap();
+            let want = values(net.forward(&x, Mode::Frozen).unwrap());
+            assert_eq!(values(extractor.forward(&x).unwrap()), want, "{arch:?}");
+        }
+        let error = extractor.forward(&formula::images("images", 1, 8).squeeze(0).unwrap());
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("[N, height, width, 3]")
+        );
+    }
 }
 
 #[test]

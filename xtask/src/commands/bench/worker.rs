@@ -156,11 +156,7 @@ impl Work {
                     last = f64::from(step.run()?);
                 }
             }
-            Self::Features(step) => {
-                for _ in 0..count {
-                    last = f64::from(step.run()?);
-                }
-            }
+            Self::Features(step) => last = f64::from(step.run(count)?),
             Self::Data { loader, epoch } => {
                 let mut left = count;
                 while left > 0 {
