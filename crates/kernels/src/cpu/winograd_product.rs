@@ -7,6 +7,8 @@
 //! A task transforms the pixels of some tiles into its core's cache, multiplies them by one panel of weights after the other,
 //! sixteen products each, and turns the sums back into pixels. Nothing of transformed size but the weights is ever in memory.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::buffer::{Scratch, Shared, Workspace, units, with_panels, with_workspace, written};
@@ -21,6 +23,8 @@ use super::winograd::{
 };
 use crate::geometry::ConvShape;
 
+/// Bytes of transformed weights at a time: about as many as the widest plain convolution's. More would show in the peak of a training step.
+const MEMORY: usize = 8 << 20;
 /// Bytes of a task's transformed pixels: they stay in a core's second cache.
 const CACHE: usize = 256 << 10;
 
@@ -34,15 +38,17 @@ pub fn conv_forward<T: Value>(
     let product = forward(s, x, finish);
     match w {
         Weights::Plain(w) => product.compute(None, pack_columns::<T>(s, w)),
-        Weights::Packed(packed) => product.multiply(packed.units(), None),
+        Weights::Packed(packed) => product.store(None, |out| {
+            product.multiply(packed.units(), 0..product.panels(), out);
+        }),
     }
 }
 
 /// As [`super::gather::pack_forward`].
 pub fn pack_forward<T: Value>(s: &ConvShape, w: &[f32]) -> Packed {
     let product = forward::<T>(s, &[], Finish::NONE);
-    Packed::new(product.units(), |to| {
-        product.pack(&pack_columns::<T>(s, w), to)
+    Packed::new(product.panels() * product.panel(), |to| {
+        product.pack(&pack_columns::<T>(s, w), 0, to)
     })
 }
 
@@ -144,7 +150,17 @@ struct Product<'a, T> {
     onto: bool,
 }
 
-/// Tiles `from..to`, panels `first..last`.
+/// What all tasks read.
+struct Operands<'a, T> {
+    tiles: &'a Tiles,
+    /// As many as channels of a pixel.
+    zeros: &'a [T],
+    packed: &'a [u32],
+    /// Which panel is packed first.
+    first: usize,
+}
+
+/// Tiles `from..to`, panels `first..last` of those that are packed.
 struct Task {
     from: usize,
     to: usize,
@@ -166,44 +182,32 @@ impl<T: Value> Product<'_, T> {
         self.target.2.div_ceil(Kernel::of::<T>().nr)
     }
 
-    /// Units of all panels.
-    fn units(&self) -> usize {
-        self.panels() * self.panel()
-    }
-
-    /// Writes every panel.
-    fn pack(&self, pack: &impl Pack, to: &mut [u32]) {
+    /// Writes panels from `first` on.
+    fn pack(&self, pack: &impl Pack, first: usize, to: &mut [u32]) {
         let nr = Kernel::of::<T>().nr;
         let panels = to.par_chunks_mut(self.panel()).enumerate();
-        panels.for_each(|(i, to)| with_workspace(|space| pack(&mut space.a, i * nr, nr, to)));
+        panels.for_each(|(i, to)| {
+            with_workspace(|space| pack(&mut space.a, (first + i) * nr, nr, to))
+        });
     }
 
-    /// Packs the weights and multiplies.
+    /// Packs the weights and multiplies, some panels at a time.
     fn compute(&self, onto: Option<Vec<T>>, pack: impl Pack) -> Vec<T> {
-        with_panels(self.units(), |packed: &mut [u32]| {
-            self.pack(&pack, packed);
-            self.multiply(packed, onto)
+        let together = (MEMORY / (self.panel() * size_of::<u32>())).max(2);
+        self.store(onto, |out| {
+            for first in (0..self.panels()).step_by(together) {
+                let range = first..self.panels().min(first + together);
+                with_panels(range.len() * self.panel(), |packed: &mut [u32]| {
+                    self.pack(&pack, range.start, packed);
+                    self.multiply(packed, range, out);
+                });
+            }
         })
     }
 
-    /// The product with packed weights.
-    fn multiply(&self, packed: &[u32], onto: Option<Vec<T>>) -> Vec<T> {
-        assert_eq!(packed.len(), self.units());
-        let kernel = Kernel::of::<T>();
+    /// The result, which `fill` writes or adds to: every panel once.
+    fn store(&self, onto: Option<Vec<T>>, fill: impl Fn(Shared<'_, T>)) -> Vec<T> {
         let (height, width, columns) = self.target;
-        let tiles = Tiles::new(height, width, self.padding);
-        let tasks = self.tasks(kernel, tiles.per_image() * self.images, self.panels());
-        let zeros = vec![T::ZERO; self.map.2];
-        let fill = |out: Shared<'_, T>| {
-            tasks.par_iter().with_max_len(1).for_each(|task| {
-                with_workspace(|space| {
-                    let _entered = kernel.enter();
-                    // SAFETY: tasks differ in tiles or panels, so no two touch the same values; what they are added to has
-                    // been written before.
-                    unsafe { self.run(kernel, task, &tiles, packed, &zeros, space, out) }
-                });
-            });
-        };
         let all = self.images * height * width * columns;
         match onto {
             Some(mut values) => {
@@ -214,6 +218,30 @@ impl<T: Value> Product<'_, T> {
             // SAFETY: the tiles hold every pixel once and the panels every channel.
             None => unsafe { written(all, fill) },
         }
+    }
+
+    /// The columns of these panels, packed one after the other.
+    fn multiply(&self, packed: &[u32], panels: Range<usize>, out: Shared<'_, T>) {
+        assert_eq!(packed.len(), panels.len() * self.panel());
+        let kernel = Kernel::of::<T>();
+        let (height, width, _) = self.target;
+        let tiles = Tiles::new(height, width, self.padding);
+        let tasks = self.tasks(kernel, tiles.per_image() * self.images, panels.len());
+        let zeros = vec![T::ZERO; self.map.2];
+        tasks.par_iter().with_max_len(1).for_each(|task| {
+            with_workspace(|space| {
+                let _entered = kernel.enter();
+                let operands = Operands {
+                    tiles: &tiles,
+                    zeros: &zeros,
+                    packed,
+                    first: panels.start,
+                };
+                // SAFETY: tasks differ in tiles or panels, so no two touch the same values; what they are added to has been
+                // written before.
+                unsafe { self.run(kernel, task, &operands, space, out) }
+            });
+        });
     }
 
     /// The fixed partition.
@@ -242,12 +270,16 @@ impl<T: Value> Product<'_, T> {
         &self,
         kernel: &Kernel,
         task: &Task,
-        tiles: &Tiles,
-        packed: &[u32],
-        zeros: &[T],
+        operands: &Operands<'_, T>,
         space: &mut Workspace,
         out: Shared<'_, T>,
     ) {
+        let Operands {
+            tiles,
+            zeros,
+            packed,
+            first,
+        } = *operands;
         let (nr, columns) = (kernel.nr, self.target.2);
         let count = task.to - task.from;
         let steps = self.map.2 / T::PER_UNIT;
@@ -273,7 +305,7 @@ impl<T: Value> Product<'_, T> {
         let rows: Vec<usize> = (0..count).map(|i| i * nr).collect();
         let blocks = count.div_ceil(kernel.mr);
         for panel in task.first..task.last {
-            let column = panel * nr;
+            let column = (first + panel) * nr;
             let width = nr.min(columns - column);
             for (point, sums) in sums.chunks_exact_mut(sums_len).enumerate() {
                 let sums = Shared::new(sums);
