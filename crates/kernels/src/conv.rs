@@ -20,6 +20,10 @@ use crate::geometry::{ConvConfig, ConvShape};
 /// where c runs over the channels of o's group and pixels outside the input are 0. The result is `[N, H', W', O]` with
 /// `H' = ⌊(H + 2·padding − dilation·(kh − 1) − 1) / stride⌋ + 1`. Differentiable in x, w and bias.
 ///
+/// On a CPU in f32, 3×3 windows with stride and dilation 1 over maps of even sides go through Winograd's transformed tiles of 2×2 output
+/// pixels. Rounding is then that of the tile's 4×4 input pixels: an infinity or NaN among them can make the whole tile NaN, and the sum over a window of
+/// zeros beside large values may be a rounding error instead of 0.
+///
 /// # Errors
 /// Shapes that do not fit together, a window larger than the padded input, groups that do not divide the channels.
 ///

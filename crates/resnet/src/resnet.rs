@@ -5,7 +5,7 @@
 //! ResNet50V2 ([He et al.](https://arxiv.org/abs/1603.05027), as `keras.applications` builds it):
 //! `conv1_conv (biased) → [zero padding, max-pool] → conv2_block1 … conv5_block3 → post_bn+ReLU → average`.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Result as TensorResult, Tensor, bail};
 use kernels::Activation::Relu;
@@ -266,11 +266,14 @@ fn running(norms: &[&Norm]) -> Vec<(Tensor, Tensor)> {
 
 /// An encoder that extracts features, and learns nothing meanwhile: [`ResNet::extractor`].
 ///
-/// On a CPU the torchvision family packs its weights at the first batch, and again where the size of the images changes. What
-/// changes the weights or the statistics meanwhile (a training step, a file) goes unnoticed: take another one afterwards.
+/// On a CPU the torchvision family packs its weights at the first batch, and again where the size of the images changes; the packed
+/// copy lives as long as this does. What changes the weights or the statistics meanwhile (a training step, a file) goes unnoticed: take
+/// another one afterwards.
+#[derive(Debug)]
 pub struct Extractor<'a> {
     encoder: &'a ResNet,
-    prepared: Mutex<Option<Prepared>>,
+    /// Never locked while a pass is computed: a thread that waits for its tasks may begin another pass.
+    prepared: Mutex<Option<Arc<Prepared>>>,
 }
 
 impl Extractor<'_> {
@@ -283,17 +286,24 @@ impl Extractor<'_> {
         if !Network::applies(&x) {
             return self.encoder.forward_enlarged(x, Mode::Frozen);
         }
-        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        let prepared = match prepared.take().filter(|p| p.fits(&x)) {
-            Some(fitting) => prepared.insert(fitting),
-            None => match self.encoder.network(Mode::Frozen) {
-                Some((network, output, norms)) => {
-                    let precision = self.encoder.precision;
-                    prepared.insert(network.prepare(output, &x, &running(&norms), precision)?)
-                }
-                None => return self.encoder.forward_enlarged(x, Mode::Frozen),
-            },
+        let kept = self.prepared().clone().filter(|p| p.fits(&x));
+        let prepared = match kept {
+            Some(prepared) => prepared,
+            None => {
+                let Some((network, output, norms)) = self.encoder.network(Mode::Frozen) else {
+                    return self.encoder.forward_enlarged(x, Mode::Frozen);
+                };
+                let precision = self.encoder.precision;
+                let prepared = network.prepare(output, &x, &running(&norms), precision)?;
+                let prepared = Arc::new(prepared);
+                *self.prepared() = Some(prepared.clone());
+                prepared
+            }
         };
         prepared.infer(&x)
+    }
+
+    fn prepared(&self) -> MutexGuard<'_, Option<Arc<Prepared>>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

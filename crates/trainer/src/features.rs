@@ -41,12 +41,12 @@ impl FeatureSet {
         device: &Device,
         mut progress: impl FnMut(usize) -> bool,
     ) -> Result<Option<Self>> {
-        let encoder = encoder.net.extractor();
+        let extractor = encoder.net.extractor();
         let mut parts = Vec::new();
         let mut labels = Vec::new();
         for batch in loader.epoch(0, 0) {
             let batch = Batch::new(batch?, device)?;
-            parts.push(encoder.forward(&batch.input)?); // [B, D]
+            parts.push(extractor.forward(&batch.input)?); // [B, D]
             labels.extend_from_slice(&batch.labels);
             if !progress(labels.len()) {
                 return Ok(None);

@@ -265,11 +265,11 @@ fn time_features(
     device: &Device,
 ) -> Result<f64> {
     let loader = splits.plain_loader(&splits.images, &splits.train, recipe.evaluate.batch_size)?;
-    let encoder = encoder.net.extractor();
+    let extractor = encoder.net.extractor();
     let (mut images, mut started) = (0, Instant::now());
     for (step, batch) in loader.epoch(0, 0).take(2).enumerate() {
         let batch = Batch::new(batch?, device)?;
-        encoder
+        extractor
             .forward(&batch.input)?
             .sum_all()?
             .to_scalar::<f32>()?;

@@ -1,4 +1,5 @@
-//! Products of bf16 against f64: exact operands, so that what is left is the rounding of f32 sums and of the result.
+//! Products of bf16 against f64: operands that bf16 holds exactly, and where tiles are transformed the same rounding of what the
+//! transform gives, so that what is left is the rounding of f32 sums and of the result.
 
 use half::bf16;
 
@@ -275,6 +276,9 @@ fn products_are_exact_up_to_the_rounding_of_sums_and_result() {
             relu: true,
         };
         let single = conv_forward(&s, &x, Weights::Plain(&w), finish);
+        let packed = pack_forward::<f32>(&s, &w);
+        let again = conv_forward(&s, &x, Weights::Packed(&packed), finish);
+        assert_eq!(again, single, "{what}");
         for (i, (got, single)) in got.into_iter().zip(single).enumerate() {
             check(&y16[i], i).check_bf16(&what, got);
             check(&y[i], i).check_f32(&what, single);

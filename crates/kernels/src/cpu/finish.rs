@@ -44,7 +44,7 @@ impl<T> Finish<'_, T> {
 
 impl<T: Value> Finish<'_, T> {
     /// Stores the complete sums of one panel, `sums[i · nr + j]`, as `width` values of `out` at `targets[i] + column`; with `onto`,
-    /// adds them to what is there.
+    /// adds them to what is there, and nothing else may be asked for.
     ///
     /// # Safety
     /// No other task touches these values, and targets are distinct; with `onto`, the values have been written.
@@ -60,6 +60,12 @@ impl<T: Value> Finish<'_, T> {
         onto: bool,
         out: Shared<'_, T>,
     ) {
+        debug_assert!(
+            !onto
+                || (self.scale, self.bias).eq(&(None, None))
+                    && self.residual.is_none()
+                    && !self.relu
+        );
         // SAFETY: the caller's; targets are distinct, so the parts do not overlap.
         let row = |target: usize| unsafe { out.part(target + column, target + column + width) };
         if onto {

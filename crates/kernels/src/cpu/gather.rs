@@ -4,7 +4,7 @@
 //! target[pixel, j] = act(scale[j] · Σ_taps Σ_k source[pixel + tap, k] · weight[tap, k, j] + bias[j] + residual[pixel, j])
 //! ```
 //!
-//! The weights are packed once per call into panels of `NR` columns; each task copies the rows it needs, chunk by
+//! The weights are packed into panels of `NR` columns, once per call or once for many; each task copies the rows it needs, chunk by
 //! chunk, next to each other and multiplies them tile by tile. No im2col matrix is ever formed, and taps that lie in
 //! the padding are never multiplied (see [`super::plan`]). Plain f32 sums go straight to their place; all others wait in
 //! a panel of the task until they are complete, and are finished and rounded once.
@@ -44,7 +44,7 @@ pub fn conv_forward<T: Value>(
     let job = forward(s, x, finish);
     match w {
         Weights::Plain(w) => job.compute(None, pack_columns::<T>(s, w)),
-        Weights::Packed(packed) => job.multiply(&job.layout(), packed.units(), None),
+        Weights::Packed(packed) => job.multiply(&job.layout(), packed.units(s), None),
     }
 }
 
@@ -55,7 +55,7 @@ pub fn pack_forward<T: Value>(s: &ConvShape, w: &[f32]) -> Packed {
     }
     let job = forward::<T>(s, &[], Finish::NONE);
     let layout = job.layout();
-    Packed::new(job.units(&layout), |to| {
+    Packed::new(s, job.units(&layout), |to| {
         job.pack(&layout, &pack_columns::<T>(s, w), to)
     })
 }
@@ -472,7 +472,7 @@ impl<T: Value> Job<'_, T> {
                 }
                 if c + 1 == chunks.len() {
                     let (finish, nr, onto) = (&self.finish, kernel.nr, self.onto);
-                    // SAFETY: the caller's.
+                    // SAFETY: the caller's; the classes hold every pixel once.
                     unsafe { finish.store(stage, nr, &affine, targets, column, width, onto, out) };
                 }
             }

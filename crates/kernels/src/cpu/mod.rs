@@ -1,7 +1,7 @@
 //! The fast path: f32 on a CPU, channels last.
 //!
-//! Convolutions and dense layers are three matrix products over gathered rows ([`gather`], [`weight_grad`]) built on one
-//! register tile ([`tile`]). Work is cut into tasks by shape alone, so the bits do not depend on the number of threads.
+//! Convolutions and dense layers are three matrix products over gathered rows ([`gather`], [`weight_grad`]), or over transformed
+//! tiles ([`winograd`]), built on one register tile ([`tile`]). Work is cut into tasks by shape alone, so the bits do not depend on the number of threads.
 
 #[cfg(target_arch = "x86_64")]
 pub mod amx;

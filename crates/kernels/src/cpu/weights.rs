@@ -1,6 +1,7 @@
 //! Weights as the products take them: plain, or packed before.
 
 use super::buffer::Scratch;
+use crate::geometry::ConvShape;
 
 /// Weights of a convolution, `[O, kh, kw, C/g]`.
 #[derive(Clone, Copy)]
@@ -13,20 +14,31 @@ pub enum Weights<'a> {
 
 /// Packed weights: what does not change from call to call is packed once.
 pub struct Packed {
+    /// Without images.
+    shape: ConvShape,
     space: Scratch,
     len: usize,
 }
 
 impl Packed {
-    /// `len` units, which `fill` writes completely.
-    pub fn new(len: usize, fill: impl FnOnce(&mut [u32])) -> Self {
+    /// `len` units for a convolution, which `fill` writes completely.
+    pub fn new(shape: &ConvShape, len: usize, fill: impl FnOnce(&mut [u32])) -> Self {
         let mut space = Scratch::default();
         fill(space.get(len));
-        Self { space, len }
+        Self {
+            shape: ConvShape { n: 0, ..*shape },
+            space,
+            len,
+        }
     }
 
-    /// The units.
-    pub fn units(&self) -> &[u32] {
+    /// The units, for a convolution of the same shape.
+    pub fn units(&self, shape: &ConvShape) -> &[u32] {
+        assert_eq!(
+            self.shape,
+            ConvShape { n: 0, ..*shape },
+            "packed for another shape"
+        );
         self.space.units(self.len)
     }
 }

@@ -39,11 +39,6 @@ pub fn applies<T: Value>(s: &ConvShape) -> bool {
             .all(|channels| *channels >= FEWEST_CHANNELS && channels % T::PER_UNIT == 0)
 }
 
-/// The tallest multiple of a register tile for which `bytes` a row stay within `most`, but at least two tiles.
-pub fn rows_within(kernel: &Kernel, bytes: usize, most: usize) -> usize {
-    (most / bytes / kernel.mr).max(2) * kernel.mr
-}
-
 /// A pair of transforms, along columns and along rows, of `I × I` to `O × O` numbers.
 trait Transform<const I: usize, const O: usize> {
     /// Along one axis.
@@ -154,7 +149,7 @@ pub fn strips(from: usize, end: usize, block: usize, pitch: usize) -> Vec<Strip>
 
 /// `N` columns from `at` on: `to[point · pitch + start + k] = F(rows)[point][at + k]`.
 #[inline(always)]
-fn transform<
+fn columns<
     F: Transform<I, O>,
     S: Value,
     D: Value,
@@ -204,10 +199,10 @@ fn spread<F: Transform<I, O>, S: Value, D: Value, const I: usize, const O: usize
 ) {
     for strip in strips {
         if strip.from + LANES <= rows[0].len() {
-            transform::<F, S, D, I, O, LANES>(rows, strip.from, pitch, strip.to, to);
+            columns::<F, S, D, I, O, LANES>(rows, strip.from, pitch, strip.to, to);
         } else {
             for k in 0..strip.len {
-                transform::<F, S, D, I, O, 1>(rows, strip.from + k, pitch, strip.to + k, to);
+                columns::<F, S, D, I, O, 1>(rows, strip.from + k, pitch, strip.to + k, to);
             }
         }
     }
@@ -215,28 +210,28 @@ fn spread<F: Transform<I, O>, S: Value, D: Value, const I: usize, const O: usize
 
 vectorised! {
     /// `Bᵀ x B` of one tile: sixteen rows of channels to sixteen points.
-    pub fn spread_input<T: Value>(x: &[&[T]; 16], strips: &[Strip], pitch: usize, to: &mut [T]) {
+    pub fn transform_input<T: Value>(x: &[&[T]; 16], strips: &[Strip], pitch: usize, to: &mut [T]) {
         spread::<OfInput, T, T, 4, 4>(x, strips, pitch, to);
     }
 }
 
 vectorised! {
     /// `A dy Aᵀ` of one tile: four rows of channels to sixteen points.
-    pub fn spread_gradient<T: Value>(dy: &[&[T]; 4], strips: &[Strip], pitch: usize, to: &mut [T]) {
+    pub fn transform_gradient<T: Value>(dy: &[&[T]; 4], strips: &[Strip], pitch: usize, to: &mut [T]) {
         spread::<OfGradient, T, T, 2, 4>(dy, strips, pitch, to);
     }
 }
 
 vectorised! {
     /// `G w Gᵀ`: nine rows of channels to sixteen points.
-    pub fn spread_weight<T: Value>(w: &[&[f32]; 9], strips: &[Strip], pitch: usize, to: &mut [T]) {
+    pub fn transform_weight<T: Value>(w: &[&[f32]; 9], strips: &[Strip], pitch: usize, to: &mut [T]) {
         spread::<OfWeight, f32, T, 3, 4>(w, strips, pitch, to);
     }
 }
 
 vectorised! {
     /// `Gᵀ m G`: sixteen rows of channels to nine taps.
-    pub fn gather_weight(m: &[&[f32]; 16], strips: &[Strip], pitch: usize, to: &mut [f32]) {
+    pub fn transform_weight_gradient(m: &[&[f32]; 16], strips: &[Strip], pitch: usize, to: &mut [f32]) {
         spread::<ToWeight, f32, f32, 4, 3>(m, strips, pitch, to);
     }
 }
@@ -244,7 +239,7 @@ vectorised! {
 vectorised! {
     /// `Aᵀ m A` of `tiles` tiles: `m[point · pitch + tile · width + column]` to `y[tile][pixel][column]`; `width`, a multiple of the
     /// lanes.
-    pub fn gather_output(m: &[f32], pitch: usize, tiles: usize, width: usize, y: &mut [f32]) {
+    pub fn transform_output(m: &[f32], pitch: usize, tiles: usize, width: usize, y: &mut [f32]) {
         for tile in 0..tiles {
             let mut rows = [&m[..0]; POINTS];
             for (point, row) in rows.iter_mut().enumerate() {
@@ -252,7 +247,7 @@ vectorised! {
             }
             let y = &mut y[4 * tile * width..][..4 * width];
             for at in (0..width).step_by(LANES) {
-                transform::<ToOutput, f32, f32, 4, 2, LANES>(&rows, at, width, at, y);
+                columns::<ToOutput, f32, f32, 4, 2, LANES>(&rows, at, width, at, y);
             }
         }
     }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A task transforms the pixels of some tiles into its core's cache, multiplies them by one panel of weights after the other,
-//! sixteen products each, and turns the sums back into pixels. Nothing of transformed size but the weights is ever in memory.
+//! sixteen products each, and turns the sums back into pixels. Of what is transformed, only weights are ever in memory, some panels at a time.
 
 use std::ops::Range;
 
@@ -19,13 +19,14 @@ use super::value::Value;
 use super::weight_grad::TASKS;
 use super::weights::{Packed, Weights};
 use super::winograd::{
-    POINTS, Tiles, apart, gather_output, rows_within, spread_input, spread_weight, strips,
+    POINTS, Tiles, apart, strips, transform_input, transform_output, transform_weight,
 };
 use crate::geometry::ConvShape;
 
 /// Bytes of transformed weights at a time: about as many as the widest plain convolution's. More would show in the peak of a training step.
 const MEMORY: usize = 8 << 20;
-/// Bytes of a task's transformed pixels: they stay in a core's second cache.
+/// Bytes of transformed pixels that a task aims for. Most cores' second cache holds them and the sums; with 512 channels and more, two
+/// register tiles of rows are more than that, and the task reads some of them from the third.
 const CACHE: usize = 256 << 10;
 
 /// As [`super::gather::conv_forward`].
@@ -39,7 +40,7 @@ pub fn conv_forward<T: Value>(
     match w {
         Weights::Plain(w) => product.compute(None, pack_columns::<T>(s, w)),
         Weights::Packed(packed) => product.store(None, |out| {
-            product.multiply(packed.units(), 0..product.panels(), out);
+            product.multiply(packed.units(s), 0..product.panels(), out);
         }),
     }
 }
@@ -47,7 +48,7 @@ pub fn conv_forward<T: Value>(
 /// As [`super::gather::pack_forward`].
 pub fn pack_forward<T: Value>(s: &ConvShape, w: &[f32]) -> Packed {
     let product = forward::<T>(s, &[], Finish::NONE);
-    Packed::new(product.panels() * product.panel(), |to| {
+    Packed::new(s, product.panels() * product.panel(), |to| {
         product.pack(&pack_columns::<T>(s, w), 0, to)
     })
 }
@@ -74,7 +75,7 @@ fn pack_columns<'a, T: Value>(s: &'a ConvShape, w: &'a [f32]) -> impl Pack + use
         let all = strips(0, s.c, s.c, 0);
         for row in 0..rows {
             let w = window(s, w, first + row, |tap| tap);
-            spread_weight(&w, &all, pitch, &mut strip[row * s.c..]);
+            transform_weight(&w, &all, pitch, &mut strip[row * s.c..]);
         }
         for (point, to) in to.chunks_exact_mut(steps * width).enumerate() {
             let strip = units(&strip[point * pitch..][..pitch]);
@@ -110,7 +111,7 @@ pub fn conv_backward_input<T: Value>(
             for step in 0..steps {
                 for (i, strip) in strip.chunks_exact_mut(POINTS * width).enumerate() {
                     let w = window(s, w, step * T::PER_UNIT + i, |tap| 8 - tap);
-                    spread_weight(&w, &panel, width, strip);
+                    transform_weight(&w, &panel, width, strip);
                 }
                 for point in 0..POINTS {
                     let mut rows = strip
@@ -193,10 +194,11 @@ impl<T: Value> Product<'_, T> {
 
     /// Packs the weights and multiplies, some panels at a time.
     fn compute(&self, onto: Option<Vec<T>>, pack: impl Pack) -> Vec<T> {
-        let together = (MEMORY / (self.panel() * size_of::<u32>())).max(2);
+        let panels = self.panels();
+        let groups = (panels * self.panel() * size_of::<u32>()).div_ceil(MEMORY);
         self.store(onto, |out| {
-            for first in (0..self.panels()).step_by(together) {
-                let range = first..self.panels().min(first + together);
+            for group in 0..groups {
+                let range = panels * group / groups..panels * (group + 1) / groups;
                 with_panels(range.len() * self.panel(), |packed: &mut [u32]| {
                     self.pack(&pack, range.start, packed);
                     self.multiply(packed, range, out);
@@ -247,7 +249,8 @@ impl<T: Value> Product<'_, T> {
     /// The fixed partition.
     fn tasks(&self, kernel: &Kernel, tiles: usize, panels: usize) -> Vec<Task> {
         let row = POINTS * self.map.2 * size_of::<T>();
-        let blocks = tiles.div_ceil(rows_within(kernel, row, CACHE));
+        let rows = (CACHE / row / kernel.mr).max(2) * kernel.mr; // whole register tiles
+        let blocks = tiles.div_ceil(rows);
         let parts = TASKS.div_ceil(blocks.max(1)).clamp(1, panels.div_ceil(2));
         let mut tasks = Vec::with_capacity(blocks * parts);
         for part in 0..parts {
@@ -265,7 +268,6 @@ impl<T: Value> Product<'_, T> {
 
     /// # Safety
     /// No other task touches this one's tiles and panels; where sums are added, all values have been written.
-    #[allow(clippy::too_many_arguments)]
     unsafe fn run(
         &self,
         kernel: &Kernel,
@@ -294,7 +296,7 @@ impl<T: Value> Product<'_, T> {
         for tile in task.from..task.to {
             let x = tiles.sight(tile, self.source, self.map, zeros);
             let row = (tile - task.from) * A_PITCH * T::PER_UNIT;
-            spread_input(&x, &all, point_len * T::PER_UNIT, &mut a[row..]);
+            transform_input(&x, &all, point_len * T::PER_UNIT, &mut a[row..]);
             targets.extend(tiles.pixels(tile, columns));
         }
         let a = units(a);
@@ -327,10 +329,13 @@ impl<T: Value> Product<'_, T> {
                 }
             }
             fetch_rows(out.as_ptr(), &targets, column, width);
-            gather_output(sums, sums_len, count, nr, pixels);
+            if let Some(residual) = self.finish.residual {
+                fetch_rows(residual.as_ptr(), &targets, column, width);
+            }
+            transform_output(sums, sums_len, count, nr, pixels);
             let affine = self.finish.affine(column, width);
             let finish = &self.finish;
-            // SAFETY: the caller's.
+            // SAFETY: the caller's; the tiles hold every pixel once.
             unsafe { finish.store(pixels, nr, &affine, &targets, column, width, self.onto, out) };
         }
     }

@@ -5,7 +5,7 @@
 //! dw[o, tap, c]  = (Gᵀ m G)[tap]
 //! ```
 //!
-//! A task keeps the sixteen sums of a block of the result in its core's cache, and goes through its slice of the tiles some at a time.
+//! A task keeps the sixteen sums of a block of the result, and goes through its slice of the tiles some at a time.
 
 use rayon::prelude::*;
 
@@ -14,7 +14,8 @@ use super::tile::{K_PITCH, Kernel, MAX_MR, Onto, Run, Side};
 use super::value::Value;
 use super::weight_grad::{TASKS, sliced};
 use super::winograd::{
-    self, POINTS, Strip, Tiles, apart, gather_weight, spread_gradient, spread_input, strips,
+    self, POINTS, Strip, Tiles, apart, strips, transform_gradient, transform_input,
+    transform_weight_gradient,
 };
 use crate::geometry::ConvShape;
 
@@ -42,10 +43,13 @@ pub fn conv_backward_weight<T: Value>(s: &ConvShape, x: &[T], dy: &[T]) -> Vec<f
     let kernel = Kernel::of::<T>();
     let tiles = Tiles::new(s.ho, s.wo, s.cfg.padding);
     let count = tiles.per_image() * s.n;
+    if count == 0 {
+        return vec![0.0; s.o * 9 * s.c];
+    }
     let (out_blocks, in_blocks) = (s.o.div_ceil(BLOCK), s.c.div_ceil(BLOCK));
     let slices = TASKS
         .div_ceil(out_blocks * in_blocks)
-        .clamp(1, count.div_ceil(SLICE).max(1));
+        .clamp(1, count.div_ceil(SLICE));
     let mut tasks = Vec::with_capacity(slices * out_blocks * in_blocks);
     for slice in 0..slices {
         for o in 0..out_blocks {
@@ -113,9 +117,9 @@ impl Task {
             let count = STEPS.min(to - first);
             for (step, tile) in (first..first + count).enumerate() {
                 let dy = (tiles.pixels(tile, s.o)).map(|at| &dy[at..at + s.o]);
-                spread_gradient(&dy, &rows, a_len, &mut a[step * K_PITCH..]);
+                transform_gradient(&dy, &rows, a_len, &mut a[step * K_PITCH..]);
                 let x = tiles.sight(tile, x, (s.h, s.w, s.c), zeros);
-                spread_input(&x, &columns, b_len, &mut b[step * nr..]);
+                transform_input(&x, &columns, b_len, &mut b[step * nr..]);
             }
             let (a, b) = (units(a), units(b));
             let run = Run {
@@ -153,7 +157,7 @@ impl Task {
         let all = strips(0, wide, wide, 0);
         for i in 0..outs {
             let m = std::array::from_fn(|point| &sums[point * sums_len + i * wide..][..wide]);
-            gather_weight(&m, &all, wide, taps);
+            transform_weight_gradient(&m, &all, wide, taps);
             for (tap, row) in taps.chunks_exact(wide).enumerate() {
                 let at = ((self.slice * s.o + self.outs.0 + i) * 9 + tap) * s.c;
                 // SAFETY: the caller's.

@@ -14,6 +14,7 @@ use crate::batch_norm::{Activation, BatchMoments};
 use crate::cpu;
 use crate::geometry::ConvConfig;
 use shapes::Shapes;
+use tape::Layers;
 
 /// How activations are kept, and what is multiplied. Sums, statistics, parameters and their gradients are f32 always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -67,7 +68,7 @@ enum Step {
 /// tensors. Each parameter that is a variable, or depends on one, gets its gradient through `loss.backward()` or
 /// [`crate::backward`].
 ///
-/// Runs on a CPU in f32 parameters only; elsewhere compose [`crate::conv2d`] and its companions, which are also this
+/// 3×3 windows are computed as [`crate::conv2d`] says. Runs on a CPU in f32 parameters only; elsewhere compose [`crate::conv2d`] and its companions, which are also this
 /// operator's oracle.
 ///
 /// ```
@@ -170,11 +171,14 @@ impl Network {
         statistics: &[(Tensor, Tensor)],
         precision: Precision,
     ) -> Result<Tensor> {
-        self.prepare(output, x, statistics, precision)?.infer(x)
+        let shapes = self.check(output, x)?;
+        let statistics = node::read(self, statistics)?;
+        node::infer(self, &shapes, x, Layers::Given(&statistics), precision)
     }
 
-    /// Reads parameters and statistics now, and packs the weights for images like x, however many: [`Prepared::infer`] then gives
-    /// [`infer`](Self::infer)'s bits without doing so for every batch.
+    /// Reads parameters and statistics now, and packs the weights for images of x's size, however many: [`Prepared::infer`] then gives
+    /// [`infer`](Self::infer)'s bits without doing so for every batch. The packed copy is as large as the weights or, where 3×3 windows
+    /// are transformed, up to 16/9 of them.
     ///
     /// # Errors
     /// As [`infer`](Self::infer).
@@ -186,13 +190,6 @@ impl Network {
         precision: Precision,
     ) -> Result<Prepared> {
         let shapes = self.check(output, x)?;
-        let layers = self.layers().count();
-        if statistics.len() != layers {
-            bail!(
-                "network: {layers} layers need as many pairs of mean and variance, got {}",
-                statistics.len()
-            )
-        }
         Ok(Prepared {
             layers: node::prepare(self, &shapes, statistics, precision)?,
             network: self.clone(),
@@ -236,6 +233,7 @@ impl Network {
 
 /// A network whose weights have been packed: [`Network::prepare`].
 pub struct Prepared {
+    /// Its steps; the tensors in it are checked, not read.
     network: Network,
     output: Slot,
     /// Height, width and channels of the images.
@@ -263,6 +261,17 @@ impl Prepared {
             )
         }
         let shapes = self.network.check(self.output, x)?;
-        node::infer(&self.network, &shapes, x, &self.layers, self.precision)
+        let layers = Layers::Prepared(&self.layers);
+        node::infer(&self.network, &shapes, x, layers, self.precision)
+    }
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared")
+            .field("layers", &self.layers.len())
+            .field("image", &self.image)
+            .field("precision", &self.precision)
+            .finish_non_exhaustive()
     }
 }

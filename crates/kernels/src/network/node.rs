@@ -13,7 +13,7 @@ use candle_core::{
 use half::bf16;
 
 use super::shapes::Shapes;
-use super::tape::{self, Forward, Gradients, Prepared, Tape};
+use super::tape::{self, Forward, Gradients, Layers, Prepared, Statistics, Tape};
 use super::{Network, Precision};
 use crate::batch_norm::BatchMoments;
 use crate::cpu::value::Value;
@@ -90,13 +90,15 @@ fn pass<T: Value>(
     Ok((x.apply_op2(&token, op)?, moments))
 }
 
-/// Reads parameters and statistics, and packs every layer's weights.
-pub fn prepare(
-    network: &Network,
-    shapes: &Shapes,
-    statistics: &[(Tensor, Tensor)],
-    precision: Precision,
-) -> Result<Vec<Prepared>> {
+/// Statistics as numbers, one pair per layer.
+pub fn read(network: &Network, statistics: &[(Tensor, Tensor)]) -> Result<Vec<Statistics>> {
+    let layers = network.layers().count();
+    if statistics.len() != layers {
+        candle_core::bail!(
+            "network: {layers} layers need as many pairs of mean and variance, got {}",
+            statistics.len()
+        )
+    }
     let statistics = (statistics.iter())
         .map(|(mean, var)| Ok((mean.to_vec1::<f32>()?, var.to_vec1::<f32>()?)))
         .collect::<Result<Vec<_>>>()?;
@@ -110,6 +112,17 @@ pub fn prepare(
             )
         }
     }
+    Ok(statistics)
+}
+
+/// Packs every layer's weights.
+pub fn prepare(
+    network: &Network,
+    shapes: &Shapes,
+    statistics: &[(Tensor, Tensor)],
+    precision: Precision,
+) -> Result<Vec<Prepared>> {
+    let statistics = read(network, statistics)?;
     let network = &contiguous(network)?;
     match precision {
         Precision::F32 => tape::prepare::<f32>(network, shapes, &statistics),
@@ -117,17 +130,25 @@ pub fn prepare(
     }
 }
 
-/// Features by prepared layers.
+/// The features, without a graph.
 pub fn infer(
     network: &Network,
     shapes: &Shapes,
     x: &Tensor,
-    prepared: &[Prepared],
+    layers: Layers<'_>,
     precision: Precision,
 ) -> Result<Tensor> {
+    let owned;
+    let network = match layers {
+        Layers::Given(_) => {
+            owned = contiguous(network)?;
+            &owned
+        }
+        Layers::Prepared(_) => network, // whose weights are not read
+    };
     let features = with_values(NAME, &x.contiguous()?, |x| match precision {
-        Precision::F32 => tape::infer::<f32>(network, shapes, x, prepared),
-        Precision::Bf16 => tape::infer::<bf16>(network, shapes, x, prepared),
+        Precision::F32 => tape::infer::<f32>(network, shapes, x, layers),
+        Precision::Bf16 => tape::infer::<bf16>(network, shapes, x, layers),
     })?;
     let [n, _, _, o] = shapes.last();
     Tensor::from_vec(features, (n, o), x.device())

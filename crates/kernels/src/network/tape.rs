@@ -282,6 +282,9 @@ pub fn train<T: Value>(
     })
 }
 
+/// Mean and variance of a layer's channels.
+pub type Statistics = (Vec<f32>, Vec<f32>);
+
 /// What inference needs of one layer, whatever the images.
 pub struct Prepared {
     weight: Packed,
@@ -293,54 +296,76 @@ pub struct Prepared {
 pub fn prepare<T: Value>(
     network: &Network,
     shapes: &Shapes,
-    statistics: &[(Vec<f32>, Vec<f32>)],
+    statistics: &[Statistics],
 ) -> Result<Vec<Prepared>> {
-    let steps = network.steps.iter().zip(&shapes.steps).enumerate();
-    let layers = steps.filter_map(|(i, (step, shape))| match (step, shape) {
-        (Step::ConvNorm { layer, .. }, StepShape::Conv(shape)) => Some((i, layer, shape)),
-        _ => None,
-    });
-    let prepare = |((i, layer, shape), (mean, var)): (
-        (usize, &ConvNorm, &ConvShape),
-        &(Vec<f32>, Vec<f32>),
-    )| {
+    let mut statistics = statistics.iter();
+    let mut prepared = Vec::new();
+    for (i, step) in network.steps.iter().zip(&shapes.steps).enumerate() {
+        let (Step::ConvNorm { layer, .. }, StepShape::Conv(shape)) = step else {
+            continue;
+        };
+        let (mean, var) = statistics.next().expect("as many pairs as layers");
         let (scale, shift) = affine(layer, mean, &norm::inverse_std(var, layer.eps))?;
-        let weight = with_weight::<T, _>(i, shape, layer, |s, w| pack_forward::<T>(s, w))?;
-        Ok(Prepared {
-            weight,
+        prepared.push(Prepared {
+            weight: with_weight::<T, _>(i, shape, layer, |s, w| pack_forward::<T>(s, w))?,
             scale,
             shift,
-        })
-    };
-    layers.zip(statistics).map(prepare).collect()
+        });
+    }
+    Ok(prepared)
 }
 
-/// The features, with layers prepared for images of this size.
+/// Where inference finds what it needs of the layers.
+#[derive(Clone, Copy)]
+pub enum Layers<'a> {
+    /// Mean and variance of every one; weights are packed layer by layer, in space that the next one takes over.
+    Given(&'a [Statistics]),
+    /// Prepared for images of this size.
+    Prepared(&'a [Prepared]),
+}
+
+/// The features.
 pub fn infer<T: Value>(
     network: &Network,
     shapes: &Shapes,
     x: &[f32],
-    prepared: &[Prepared],
+    layers: Layers<'_>,
 ) -> Result<Vec<f32>> {
-    let mut prepared = prepared.iter();
+    let mut next = 0..;
     let (features, _) = walk::<T>(network, shapes, x, false, |i, shape, layer, x, residual| {
-        let own = prepared.next().expect("as many as layers");
-        let finish = Finish {
-            scale: Some(&own.scale),
-            bias: Some(&own.shift),
+        let at = next.next().unwrap_or(usize::MAX);
+        let finish = |scale, bias| Finish {
+            scale: Some(scale),
+            bias: Some(bias),
             residual,
             relu: layer.act == Activation::Relu,
         };
-        let shape = match i {
-            0 => Entry::new::<T>(*shape).inner,
-            _ => *shape,
-        };
-        Ok(conv_forward(
-            &shape,
-            x,
-            Weights::Packed(&own.weight),
-            finish,
-        ))
+        match layers {
+            Layers::Given(statistics) => {
+                let (mean, var) = &statistics[at];
+                let (scale, shift) = affine(layer, mean, &norm::inverse_std(var, layer.eps))?;
+                with_weight::<T, _>(i, shape, layer, |s, w| {
+                    conv_forward(s, x, Weights::Plain(w), finish(&scale, &shift))
+                })
+            }
+            Layers::Prepared(all) => {
+                let Prepared {
+                    weight,
+                    scale,
+                    shift,
+                } = &all[at];
+                let shape = match i {
+                    0 => Entry::new::<T>(*shape).inner,
+                    _ => *shape,
+                };
+                Ok(conv_forward(
+                    &shape,
+                    x,
+                    Weights::Packed(weight),
+                    finish(scale, shift),
+                ))
+            }
+        }
     })?;
     Ok(features)
 }

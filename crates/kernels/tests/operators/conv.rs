@@ -45,6 +45,8 @@ fn geometries() -> Vec<Conv> {
         [9, 4, 4, 33, 32, 3, 3, 1, 2, 1, 1],
         [8, 4, 4, 600, 33, 3, 3, 1, 1, 1, 1],
         [2, 16, 18, 32, 70, 3, 3, 1, 1, 1, 1],
+        // So many weights that their panels go in groups, of the output and of the input gradient.
+        [1, 4, 4, 288, 512, 3, 3, 1, 1, 1, 1],
     ];
     table
         .into_iter()
@@ -146,6 +148,35 @@ fn strided_and_offset_inputs_are_read_right() -> Result<()> {
     let dy_strided = Tensor::from_slice(&dy, (g.n, 5, 7, g.o), &cpu)?.permute((3, 1, 2, 0))?;
     let again = gradients(&y, &numbers(&dy_strided)?, &[&big, &filters])?;
     close("strided dy", &again[1], &got[1], 2e-6);
+    Ok(())
+}
+
+#[test]
+fn no_images_make_no_gradient() -> Result<()> {
+    // On all three ways of the weight gradient: a window of one, rows of a large map, transformed tiles.
+    for (side, channels, window) in [(4, 8, 1), (9, 32, 3), (8, 32, 3)] {
+        let used = var(
+            &vec![0.5; 2 * side * side * channels],
+            &[2, side, side, channels],
+            DType::F32,
+        )?;
+        let w = var(
+            &vec![0.5; 32 * window * window * channels],
+            &[32, window, window, channels],
+            DType::F32,
+        )?;
+        let cfg = ConvConfig {
+            padding: window / 2,
+            ..ConvConfig::default()
+        };
+        // What scratch space holds of another batch must not come back.
+        conv2d(&used, &w, None, &cfg)?.sum_all()?.backward()?;
+        let y = conv2d(&used.narrow(0, 0, 0)?, &w, None, &cfg)?;
+        assert_eq!(y.dims(), [0, side, side, 32]);
+        let grads = y.sum_all()?.backward()?;
+        let dw = numbers(grads.get(&w).expect("a gradient"))?;
+        assert!(dw.iter().all(|v| *v == 0.0));
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use kernels::Precision;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use resnet::{Arch, Mode, Parameters, ResNet, ResNetConfig, Role, Stem};
 use serde::Deserialize;
 
@@ -274,6 +275,23 @@ fn an_extractor_gives_the_bits_of_frozen_passes() {
                 .contains("[N, height, width, 3]")
         );
     }
+}
+
+#[test]
+fn passes_of_one_extractor_may_run_side_by_side() {
+    let (net, _) = build(&narrow(Arch::ResNet18, Stem::Cifar), 0);
+    let extractor = net.extractor();
+    let values = |x: &Tensor| extractor.forward(x).unwrap().to_vec2::<f32>().unwrap();
+    let images: Vec<_> = (0..12)
+        .map(|i| formula::images("images", 2, 8 + 8 * (i % 2)))
+        .collect();
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(2)
+        .build()
+        .unwrap();
+    let side_by_side: Vec<_> = pool.install(|| images.par_iter().map(values).collect());
+    let one_by_one: Vec<_> = images.iter().map(values).collect();
+    assert_eq!(side_by_side, one_by_one);
 }
 
 #[test]
