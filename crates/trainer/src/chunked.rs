@@ -237,7 +237,7 @@ mod tests {
         Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1e3)
     }
 
-    /// Peak memory above the images of two steps, in a process of its own whose allocator gives large blocks back at once: what is
+    /// Peak memory above the images of some steps, in a process of its own whose allocator gives large blocks back at once: what is
     /// held, not what an allocator keeps.
     #[test]
     fn a_batch_of_4096_trains_in_the_memory_of_256() {
@@ -255,8 +255,8 @@ mod tests {
                 let model = model(&recipe);
                 let parameters = Trainable::of(&model.groups());
                 let before = memory("VmRSS:").unwrap();
-                // Twice: the second forward pass finds the backward pass' scratch space there, as every later chunk of a batch does.
-                for _ in 0..2 {
+                // Again and again: later forward passes find every thread's scratch space there, as the chunks of a batch do.
+                for _ in 0..6 {
                     let out = model.forward(&batch, &place())?;
                     let gradients = match out.gradients {
                         Some(gradients) => gradients,

@@ -230,7 +230,8 @@ impl Table {
         for product in 0..3 {
             text += &self.cell(self.overall(product));
         }
-        text + "\nGFLOP are those of the plain sum without padding: a 3×3 window in transformed tiles needs fewer, and can pass 100 %.\n"
+        text + "\nGFLOP are those of the plain sum without padding. A 3×3 window in transformed\n\
+                tiles needs fewer, and can pass 100 %.\n"
     }
 
     fn cell(&self, speed: Option<f64>) -> String {
