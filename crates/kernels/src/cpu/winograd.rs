@@ -9,8 +9,8 @@
 //!
 //! so that the sums over channels, or over tiles, become sixteen matrix products ([`super::winograd_product`],
 //! [`super::winograd_weight_grad`]). The second line is the derivative of the first; the input gradient is the first with the window
-//! turned round. All factors are 0, ±1 and ½: f32 loses about one bit to it. bf16 rounds transformed pixels and weights once more,
-//! which costs one to two bits of a single product; its weight gradient stays with [`super::weight_grad`], where the gain is small.
+//! turned round. All factors are 0, ±1 and ½. bf16 rounds transformed pixels and weights, where the plain sum rounds weights alone; its
+//! weight gradient stays with [`super::weight_grad`].
 
 use super::isa::vectorised;
 use super::tile::Kernel;
