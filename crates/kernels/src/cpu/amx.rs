@@ -9,7 +9,7 @@ use std::arch::x86_64::{__cpuid_count, _xgetbv};
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
-use super::tile::{A_PITCH, KC, Kernel, Run, Start, TileFn};
+use super::tile::{A_PITCH, Kernel, MOST_RUNS, Onto, Run, TileFn};
 
 const NR: usize = 32;
 /// Bytes from a packed row to the next.
@@ -23,6 +23,7 @@ pub static AMX: Kernel = Kernel {
     tiled: true,
     rows: &[product as TileFn; 32],
     steps: &[],
+    finished: &[],
 };
 
 /// Whether the processor multiplies bf16 tiles and the system lets this process use them. Asked once.
@@ -123,9 +124,6 @@ struct Part {
     tiles: usize,
 }
 
-/// Most runs of a chunk: each but a lone one is at least a tile long.
-const MOST_PARTS: usize = KC / 16;
-
 /// Sums of a product, before they are stored.
 #[repr(C, align(64))]
 struct Sums([[f32; NR]; 32]);
@@ -138,10 +136,10 @@ unsafe fn product(
     b: *const u32,
     c: *mut f32,
     rows: &[usize],
-    start: Start,
+    onto: Onto,
 ) {
-    assert!(runs.len() <= MOST_PARTS);
-    let mut parts = [const { MaybeUninit::uninit() }; MOST_PARTS];
+    assert!(runs.len() <= MOST_RUNS);
+    let mut parts = [const { MaybeUninit::uninit() }; MOST_RUNS];
     for (part, run) in parts.iter_mut().zip(runs) {
         part.write(Part {
             a: a.wrapping_add(run.a),
@@ -163,14 +161,9 @@ unsafe fn product(
         for (i, row) in rows.iter().enumerate() {
             let sums = std::slice::from_raw_parts(to.add(i * NR), NR);
             let c = c.add(*row);
-            match start {
-                Start::Zero => c.copy_from_nonoverlapping(sums.as_ptr(), NR),
-                Start::Bias(bias) => {
-                    for (j, sum) in sums.iter().enumerate() {
-                        *c.add(j) = *bias.add(j) + sum;
-                    }
-                }
-                Start::Sum => {
+            match onto {
+                Onto::Nothing => c.copy_from_nonoverlapping(sums.as_ptr(), NR),
+                Onto::Sum => {
                     for (j, sum) in sums.iter().enumerate() {
                         *c.add(j) += sum;
                     }

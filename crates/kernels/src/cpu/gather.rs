@@ -4,19 +4,18 @@
 //! target[pixel, j] = act(scale[j] · Σ_taps Σ_k source[pixel + tap, k] · weight[tap, k, j] + bias[j] + residual[pixel, j])
 //! ```
 //!
-//! The weights are packed into panels of `NR` columns, once per call or once for many; each task copies the rows it needs, chunk by
-//! chunk, next to each other and multiplies them tile by tile. No im2col matrix is ever formed, and taps that lie in
-//! the padding are never multiplied (see [`super::plan`]). Plain f32 sums go straight to their place; all others wait in
-//! a panel of the task until they are complete, and are finished and rounded once.
+//! The weights are packed into panels of `NR` columns, once per call or once for many; each task copies the rows it needs next to
+//! each other and multiplies them tile by tile, where sums are complete before they leave the registers: finished, rounded once and
+//! stored. No im2col matrix is ever formed, and taps that lie in the padding are never multiplied (see [`super::plan`]).
 
 use rayon::prelude::*;
 
 use super::buffer::{Scratch, Shared, Workspace, units, with_panels, with_workspace, written};
 use super::chunk::{Chunk, chunks};
-use super::finish::{Finish, fetch_rows};
+use super::finish::Finish;
 use super::isa::vectorised;
 use super::plan::{self, Class};
-use super::tile::{A_PITCH, Kernel, MAX_ROWS, Onto, Side};
+use super::tile::{A_PITCH, Kernel, MAX_ROWS, Run};
 use super::transpose::transpose;
 use super::value::{Value, unit};
 use super::weights::{Packed, Weights};
@@ -26,6 +25,8 @@ use crate::geometry::ConvShape;
 /// Tasks to aim for: enough for a big machine, few enough to keep packing cheap. Never the number of threads: the
 /// partition must not depend on it.
 const TASKS: usize = 16;
+/// Bytes of copied rows that a task aims for, so that they and a panel stay in most cores' second cache.
+const CACHE: usize = 384 << 10;
 /// Rows that a tiled kernel may read beyond those of its block.
 const SPARE_ROWS: usize = 32;
 /// Units that a tiled kernel may read beyond a panel.
@@ -195,7 +196,39 @@ struct Job<'a, T> {
 /// A class with its taps cut into chunks.
 struct Plan<'a> {
     class: &'a Class,
+    /// Most rows of a task.
+    rows: usize,
     chunks: Vec<Chunk>,
+    /// Those of all chunks, which are copied one after the other.
+    runs: Vec<Run>,
+}
+
+impl<'a> Plan<'a> {
+    fn new<T: Value>(class: &'a Class, depth: usize, kernel: &Kernel) -> Self {
+        let chunks = chunks::<T>(&class.segments, depth);
+        let row = chunks.len() * A_PITCH * size_of::<u32>();
+        let rows = (CACHE / row).min(MAX_ROWS) / kernel.mr * kernel.mr;
+        let mut plan = Self {
+            class,
+            rows: rows.max(2 * kernel.mr),
+            chunks,
+            runs: Vec::new(),
+        };
+        for (i, chunk) in plan.chunks.iter().enumerate() {
+            let first = i * plan.chunk_len();
+            let moved = |run: &Run| Run {
+                a: first + run.a,
+                ..*run
+            };
+            plan.runs.extend(chunk.runs.iter().map(moved));
+        }
+        plan
+    }
+
+    /// Units of one copied chunk.
+    fn chunk_len(&self) -> usize {
+        (self.rows + SPARE_ROWS) * A_PITCH
+    }
 }
 
 /// Rows `from..to` of a class, panels `first..last` of a group.
@@ -232,22 +265,22 @@ struct Layout<'a> {
 
 impl<T: Value> Job<'_, T> {
     fn layout(&self) -> Layout<'_> {
-        let plans: Vec<Plan<'_>> = (self.classes.iter())
-            .map(|class| Plan {
-                class,
-                chunks: chunks::<T>(&class.segments, self.depth),
-            })
-            .collect();
+        let plans = |kernel: &Kernel| -> Vec<Plan<'_>> {
+            let plan = |class| Plan::new::<T>(class, self.depth, kernel);
+            self.classes.iter().map(plan).collect()
+        };
         let fits =
             |chunk: &Chunk| chunk.runs.len() == 1 || chunk.runs.iter().all(|r| r.len % 16 == 0);
         let mut kernel = Kernel::of::<T>();
-        if !plans.iter().all(|plan| plan.chunks.iter().all(fits)) {
+        let mut planned = plans(kernel);
+        if kernel.tiled && !planned.iter().all(|plan| plan.chunks.iter().all(fits)) {
             kernel = kernel.untiled();
+            planned = plans(kernel);
         }
         let steps = self.depth.div_ceil(T::PER_UNIT);
         Layout {
             kernel,
-            plans,
+            plans: planned,
             count: self.columns.div_ceil(kernel.nr),
             len: (self.taps * steps + SPARE_STEPS) * kernel.nr,
         }
@@ -318,17 +351,16 @@ impl<T: Value> Job<'_, T> {
                 fill(Shared::new(&mut values));
                 values
             }
-            // SAFETY: the classes hold every pixel once and the panels every channel, and the first chunk of a task
-            // overwrites.
+            // SAFETY: the classes hold every pixel once and the panels every channel.
             None => unsafe { written(self.images * self.target_image, fill) },
         }
     }
 
     /// The fixed partition.
     fn tasks<'p>(&self, layout: &'p Layout<'p>) -> Vec<Task<'p>> {
-        let (plans, kernel, panels) = (&layout.plans, layout.kernel, layout.count);
+        let (plans, panels) = (&layout.plans, layout.count);
         let rows = |plan: &Plan<'_>| plan.class.spots.len() * self.images;
-        let blocks = |plan: &Plan<'_>| rows(plan).div_ceil(kernel.block_rows());
+        let blocks = |plan: &Plan<'_>| rows(plan).div_ceil(plan.rows);
         let total: usize = plans.iter().map(blocks).sum::<usize>() * self.groups;
         let parts = TASKS
             .div_ceil(total.max(1))
@@ -379,101 +411,31 @@ impl<T: Value> Job<'_, T> {
             targets[i] = image * self.target_image + task.group * self.columns + spot.target;
         }
         let (sources, targets) = (&sources[..count], &targets[..count]);
-        let mut staged = [0usize; MAX_ROWS];
-        staged
-            .iter_mut()
-            .enumerate()
-            .for_each(|(i, to)| *to = i * kernel.nr);
-
-        let Finish {
-            scale,
-            residual,
-            relu,
-            ..
-        } = self.finish;
-        let plain = scale.is_none() && residual.is_none() && !relu;
-        let direct = T::as_f32(out).filter(|_| plain);
-        let chunks = &task.plan.chunks;
-        let stage_len = count * kernel.nr;
-        let stages = match (direct.is_some(), chunks.len()) {
-            (true, _) => 0,
-            (false, 1) => 1,
-            _ => task.last - task.first,
-        };
-        let stage = space.c.get::<f32>(stages * stage_len);
-        let a = space
-            .a
-            .get::<T>((MAX_ROWS + SPARE_ROWS) * A_PITCH * T::PER_UNIT);
-        let tiles = count.div_ceil(kernel.mr);
-
-        // A class without taps still runs one empty chunk, which writes the bias or zeros.
-        for (c, chunk) in chunks.iter().enumerate() {
+        let Plan { chunks, runs, .. } = task.plan;
+        let chunk_len = task.plan.chunk_len();
+        let a = (space.a).get::<T>(chunks.len() * chunk_len * T::PER_UNIT);
+        for (chunk, a) in chunks
+            .iter()
+            .zip(a.chunks_exact_mut(chunk_len * T::PER_UNIT))
+        {
             chunk.pack(self.source, sources, kernel.tiled, a);
-            let a = units(a);
-            for panel in task.first..task.last {
-                let b = &packed[(task.group * layout.count + panel) * layout.len..][..layout.len];
-                let column = panel * kernel.nr;
-                let width = kernel.nr.min(self.columns - column);
-                let affine = (self.finish).affine(task.group * self.columns + column, width);
-                if let Some(out) = direct {
-                    let onto = match self.finish.bias {
-                        _ if c > 0 || self.onto => Onto::Sum,
-                        None => Onto::Nothing,
-                        Some(_) => Onto::Bias(&affine[1]),
-                    };
-                    for t in 0..tiles {
-                        let (from, to) = (count * t / tiles, count * (t + 1) / tiles);
-                        let (a, rows) = (&a[from * A_PITCH..], &targets[from..to]);
-                        fetch_rows(out.as_ptr(), rows, column, width);
-                        // SAFETY: the caller's; the first chunk does not read the output.
-                        unsafe {
-                            kernel.run(
-                                Side::Rows,
-                                &chunk.runs,
-                                a,
-                                b,
-                                out,
-                                rows,
-                                column,
-                                width,
-                                onto,
-                            );
-                        }
-                    }
-                    continue;
-                }
-                let at = if stages == 1 { 0 } else { panel - task.first };
-                let stage = &mut stage[at * stage_len..][..stage_len];
-                let onto = if c == 0 { Onto::Nothing } else { Onto::Sum };
-                for t in 0..tiles {
-                    let (from, to) = (count * t / tiles, count * (t + 1) / tiles);
-                    let (a, rows) = (&a[from * A_PITCH..], &staged[from..to]);
-                    if c + 1 == chunks.len() {
-                        fetch_rows(out.as_ptr(), &targets[from..to], column, width);
-                        if let Some(residual) = residual {
-                            fetch_rows(residual.as_ptr(), &targets[from..to], column, width);
-                        }
-                    }
-                    let stage = Shared::new(stage);
-                    // SAFETY: the stage is this task's; the first chunk does not read it.
-                    unsafe {
-                        kernel.run(
-                            Side::Rows,
-                            &chunk.runs,
-                            a,
-                            b,
-                            stage,
-                            rows,
-                            0,
-                            kernel.nr,
-                            onto,
-                        );
-                    }
-                }
-                if c + 1 == chunks.len() {
-                    let (finish, nr, onto) = (&self.finish, kernel.nr, self.onto);
-                    // SAFETY: the caller's; the classes hold every pixel once.
-                    unsafe { finish.store(stage, nr, &affine, targets, column, width, onto, out) };
+        }
+        let a = units(a);
+        let tiles = count.div_ceil(kernel.mr);
+        for panel in task.first..task.last {
+            let b = &packed[(task.group * layout.count + panel) * layout.len..][..layout.len];
+            let column = panel * kernel.nr;
+            let width = kernel.nr.min(self.columns - column);
+            let finish = &self.finish;
+            let affine = finish.affine(task.group * self.columns + column, width);
+            for t in 0..tiles {
+                let (from, to) = (count * t / tiles, count * (t + 1) / tiles);
+                let (a, rows) = (&a[from * A_PITCH..], &targets[from..to]);
+                // SAFETY: the caller's; the kernel is that of `T`, and the classes hold every pixel once.
+                unsafe {
+                    kernel.finish(
+                        runs, a, b, finish, &affine, out, rows, column, width, self.onto,
+                    );
                 }
             }
         }

@@ -63,3 +63,9 @@ pub fn with_values<T>(
         ),
     }
 }
+
+/// Runs `f` on a thread of the current pool. Operators that it calls one after the other then start at once; called from outside, each
+/// would wake the pool and sleep until it is done.
+pub fn in_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| f())
+}

@@ -12,6 +12,7 @@
 //! sets.
 
 use super::buffer::Shared;
+use super::finish::{Finish, fetch_rows};
 use super::isa::{Isa, isa};
 use super::simd;
 use super::value::Value;
@@ -48,11 +49,9 @@ pub enum Side {
 
 /// What happens to the value that stands in c.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Onto<'a> {
+pub enum Onto {
     /// Overwritten.
     Nothing,
-    /// Overwritten, starting from this bias, one value per column of the panel.
-    Bias(&'a [f32]),
     /// Added to.
     Sum,
 }
@@ -67,16 +66,21 @@ pub struct Kernel {
     pub tiled: bool,
     pub(super) rows: &'static [TileFn],
     pub(super) steps: &'static [TileFn],
+    /// Of [`Side::Rows`], finished in registers; none where sums must pass through memory anyway.
+    pub(super) finished: &'static [FinishFn],
 }
 
-pub(super) type TileFn = unsafe fn(&[Run], *const u32, *const u32, *mut f32, &[usize], Start);
+pub(super) type TileFn = unsafe fn(&[Run], *const u32, *const u32, *mut f32, &[usize], Onto);
+pub(super) type FinishFn = unsafe fn(&[Run], *const u32, *const u32, &End, &[usize]);
 
-/// What an accumulator starts from.
-#[derive(Clone, Copy)]
-pub(super) enum Start {
-    Zero,
-    Bias(*const f32),
-    Sum,
+/// Where finished sums go, for one panel: addresses of its first column, whose values are of the kernel's type.
+pub(super) struct End {
+    pub to: *mut (),
+    pub scale: *const f32,
+    pub bias: *const f32,
+    /// Null where nothing is added.
+    pub residual: *const (),
+    pub relu: bool,
 }
 
 impl Kernel {
@@ -109,11 +113,6 @@ impl Kernel {
         }
     }
 
-    /// Rows that a task packs at a time: some tiles.
-    pub fn block_rows(&self) -> usize {
-        MAX_ROWS / self.mr * self.mr
-    }
-
     /// What a thread needs before it calls [`run`](Self::run), for as long as it lives.
     pub fn enter(&self) -> Entered {
         #[cfg(target_arch = "x86_64")]
@@ -139,9 +138,120 @@ impl Kernel {
         rows: &[usize],
         column: usize,
         columns: usize,
-        onto: Onto<'_>,
+        onto: Onto,
     ) {
-        let height = rows.len();
+        self.check(side, runs, a, b, rows.len());
+        for row in rows {
+            assert!(row + column + columns <= out.len());
+        }
+        let function = match side {
+            Side::Rows => self.rows[rows.len() - 1],
+            Side::Steps => self.steps[rows.len() - 1],
+        };
+        if columns == self.nr {
+            // SAFETY: the checks above keep every read inside a and b and every write inside `out`; the instruction set was
+            // detected; exclusiveness is the caller's promise.
+            unsafe {
+                let c = out.as_ptr().add(column);
+                function(runs, a.as_ptr(), b.as_ptr(), c, rows, onto);
+            }
+        } else {
+            let mut tile = [0f32; MAX_MR * MAX_NR];
+            let offsets = self.offsets();
+            // SAFETY: as above, and the tile has room for `mr · nr` values.
+            unsafe {
+                let (a, b, offsets) = (a.as_ptr(), b.as_ptr(), &offsets[..rows.len()]);
+                function(runs, a, b, tile.as_mut_ptr(), offsets, Onto::Nothing);
+            }
+            for (i, row) in rows.iter().enumerate() {
+                let from = &tile[i * self.nr..][..columns];
+                // SAFETY: inside `out` by the asserts; exclusive by the caller's promise.
+                let to = unsafe { out.part(row + column, row + column + columns) };
+                match onto {
+                    Onto::Nothing => {
+                        to.write_copy_of_slice(from);
+                    }
+                    Onto::Sum => {
+                        // SAFETY: written before, by the caller's promise.
+                        let to = unsafe { to.assume_init_mut() };
+                        to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Computes one tile of [`Side::Rows`], finishes its sums and stores them as values: row i at `rows[i] + column`, `columns` wide.
+    /// `affine` is [`Finish::affine`] of these columns.
+    ///
+    /// # Safety
+    /// The kernel is that of `T`. No other task touches those values meanwhile, and rows are distinct; where the sums are added to what
+    /// is there, it has been written before.
+    #[allow(clippy::too_many_arguments)]
+    #[inline]
+    pub unsafe fn finish<T: Value>(
+        &self,
+        runs: &[Run],
+        a: &[u32],
+        b: &[u32],
+        finish: &Finish<'_, T>,
+        affine: &[[f32; MAX_NR]; 2],
+        out: Shared<'_, T>,
+        rows: &[usize],
+        column: usize,
+        columns: usize,
+        onto: bool,
+    ) {
+        fetch_rows(out.as_ptr(), rows, column, columns);
+        if let Some(residual) = finish.residual {
+            fetch_rows(residual.as_ptr(), rows, column, columns);
+        }
+        if columns == self.nr && !self.finished.is_empty() {
+            self.check(Side::Rows, runs, a, b, rows.len());
+            let least = (finish.residual).map_or(out.len(), |all| all.len().min(out.len()));
+            for row in rows {
+                assert!(row + column + columns <= least);
+            }
+            // SAFETY: the checks above keep every read inside a, b and the residual and every write inside `out`; the rest is the
+            // caller's promise.
+            unsafe {
+                let to = out.as_ptr().add(column);
+                let end = End {
+                    to: to.cast(),
+                    scale: affine[0].as_ptr(),
+                    bias: affine[1].as_ptr(),
+                    residual: match finish.residual {
+                        _ if onto => to.cast_const().cast(),
+                        Some(all) => all.as_ptr().add(column).cast(),
+                        None => std::ptr::null(),
+                    },
+                    relu: finish.relu,
+                };
+                self.finished[rows.len() - 1](runs, a.as_ptr(), b.as_ptr(), &end, rows);
+            }
+            return;
+        }
+        let mut tile = [0f32; MAX_MR * MAX_NR];
+        let offsets = self.offsets();
+        let mut before = Onto::Nothing;
+        for runs in parts(runs) {
+            let (out, offsets) = (Shared::new(&mut tile), &offsets[..rows.len()]);
+            // SAFETY: the tile is this call's, and the first part does not read it.
+            unsafe { self.run(Side::Rows, runs, a, b, out, offsets, 0, self.nr, before) };
+            before = Onto::Sum;
+        }
+        // SAFETY: the caller's.
+        unsafe { finish.store(&tile, self.nr, affine, rows, column, columns, onto, out) };
+    }
+
+    /// Rows of a tile that lie one after the other.
+    fn offsets(&self) -> [usize; MAX_MR] {
+        std::array::from_fn(|i| i * self.nr)
+    }
+
+    /// Panics unless the product reads inside a and b.
+    #[inline(always)]
+    fn check(&self, side: Side, runs: &[Run], a: &[u32], b: &[u32], height: usize) {
         // A tiled kernel reads whole tiles: sixteen rows, or two times sixteen, and sixteen units.
         let (last_row, multiple) = match self.tiled {
             true => (height.next_multiple_of(16) - 1, 16),
@@ -159,69 +269,16 @@ impl Kernel {
                     && (run.b + len) * self.nr <= b.len()
             );
         }
-        for row in rows {
-            assert!(row + column + columns <= out.len());
-        }
-        let functions = match side {
-            Side::Rows => self.rows,
-            Side::Steps => self.steps,
-        };
-        let function = functions[height - 1];
-        if columns == self.nr {
-            let start = match onto {
-                Onto::Nothing => Start::Zero,
-                Onto::Sum => Start::Sum,
-                Onto::Bias(bias) => {
-                    assert!(bias.len() >= self.nr);
-                    Start::Bias(bias.as_ptr())
-                }
-            };
-            // SAFETY: the asserts above keep every read inside a, b and bias and every write inside `out`; the
-            // instruction set was detected; exclusiveness is the caller's promise.
-            unsafe {
-                let c = out.as_ptr().add(column);
-                function(runs, a.as_ptr(), b.as_ptr(), c, rows, start);
-            }
-        } else {
-            let mut tile = [0f32; MAX_MR * MAX_NR];
-            let mut offsets = [0usize; MAX_MR];
-            for (i, offset) in offsets.iter_mut().enumerate() {
-                *offset = i * self.nr;
-            }
-            // SAFETY: as above, and the tile has room for `mr · nr` values.
-            unsafe {
-                let (a, b) = (a.as_ptr(), b.as_ptr());
-                function(
-                    runs,
-                    a,
-                    b,
-                    tile.as_mut_ptr(),
-                    &offsets[..height],
-                    Start::Zero,
-                );
-            }
-            for (i, row) in rows.iter().enumerate() {
-                let from = &tile[i * self.nr..][..columns];
-                // SAFETY: inside `out` by the asserts; exclusive by the caller's promise.
-                let to = unsafe { out.part(row + column, row + column + columns) };
-                match onto {
-                    Onto::Nothing => {
-                        to.write_copy_of_slice(from);
-                    }
-                    Onto::Sum => {
-                        // SAFETY: written before, by the caller's promise.
-                        let to = unsafe { to.assume_init_mut() };
-                        to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
-                    }
-                    Onto::Bias(bias) => {
-                        for ((t, f), b) in to.iter_mut().zip(from).zip(&bias[..columns]) {
-                            t.write(f + b);
-                        }
-                    }
-                }
-            }
-        }
     }
+}
+
+/// Runs that a tiled kernel takes at a time: each but a lone one is at least a tile long.
+pub(super) const MOST_RUNS: usize = KC / 16;
+
+/// At least one part: without any run, the product is 0.
+fn parts(runs: &[Run]) -> impl Iterator<Item = &[Run]> {
+    let (first, rest) = runs.split_at(runs.len().min(MOST_RUNS));
+    std::iter::once(first).chain(rest.chunks(MOST_RUNS))
 }
 
 /// What [`Kernel::enter`] set up; undone when dropped.

@@ -17,7 +17,7 @@ use super::tape::{self, Forward, Gradients, Layers, Prepared, Statistics, Tape};
 use super::{Network, Precision};
 use crate::batch_norm::BatchMoments;
 use crate::cpu::value::Value;
-use crate::cpu::with_values;
+use crate::cpu::{in_pool, with_values};
 use crate::gradients::collect;
 
 const NAME: &str = "network";
@@ -63,7 +63,9 @@ fn pass<T: Value>(
         features,
         moments,
         tape,
-    } = with_values(NAME, &x, |x| tape::train::<T>(&network, &shapes, x, keep))?;
+    } = with_values(NAME, &x, |x| {
+        in_pool(|| tape::train::<T>(&network, &shapes, x, keep))
+    })?;
     let moments = (network.layers().zip(moments).zip(counts(&shapes)))
         .map(|((layer, moments), count)| {
             let (channels, device) = (layer.gamma.dims1()?, x.device());
@@ -146,9 +148,11 @@ pub fn infer(
         }
         Layers::Prepared(_) => network, // whose weights are not read
     };
-    let features = with_values(NAME, &x.contiguous()?, |x| match precision {
-        Precision::F32 => tape::infer::<f32>(network, shapes, x, layers),
-        Precision::Bf16 => tape::infer::<bf16>(network, shapes, x, layers),
+    let features = with_values(NAME, &x.contiguous()?, |x| {
+        in_pool(|| match precision {
+            Precision::F32 => tape::infer::<f32>(network, shapes, x, layers),
+            Precision::Bf16 => tape::infer::<bf16>(network, shapes, x, layers),
+        })
     })?;
     let [n, _, _, o] = shapes.last();
     Tensor::from_vec(features, (n, o), x.device())
@@ -215,7 +219,7 @@ impl<T: Value> CustomOp2 for Node<T> {
             input,
             parameters: gradients,
         } = with_values(NAME, &dy.contiguous()?, |dy| {
-            tape.backward(&self.network, &self.shapes, dy, &tracked, x.track_op())
+            in_pool(|| tape.backward(&self.network, &self.shapes, dy, &tracked, x.track_op()))
         })?;
         for (parameter, gradient) in parameters.into_iter().zip(gradients) {
             let Some(gradient) = gradient else { continue };
