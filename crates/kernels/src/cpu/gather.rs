@@ -14,7 +14,7 @@ use super::buffer::{Scratch, Shared, Workspace, units, with_panels, with_workspa
 use super::chunk::{Chunk, chunks};
 use super::finish::Finish;
 use super::isa::vectorised;
-use super::plan::{self, Class};
+use super::plan::{self, Class, Spot};
 use super::tile::{A_PITCH, Kernel, MAX_ROWS, Run};
 use super::transpose::transpose;
 use super::value::{Value, unit};
@@ -404,11 +404,18 @@ impl<T: Value> Job<'_, T> {
         let mut sources = [0isize; MAX_ROWS];
         let mut targets = [0usize; MAX_ROWS];
         let spots = &task.plan.class.spots;
-        for (i, row) in (task.from..task.to).enumerate() {
-            let (image, spot) = (row / spots.len(), spots[row % spots.len()]);
-            sources[i] =
-                (image * self.source_image + task.group * self.depth) as isize + spot.source;
-            targets[i] = image * self.target_image + task.group * self.columns + spot.target;
+        let (mut image, mut spot) = (task.from / spots.len(), task.from % spots.len());
+        for (source, target) in sources.iter_mut().zip(&mut targets).take(count) {
+            let Spot {
+                source: from,
+                target: to,
+            } = spots[spot];
+            *source = (image * self.source_image + task.group * self.depth) as isize + from;
+            *target = image * self.target_image + task.group * self.columns + to;
+            spot += 1;
+            if spot == spots.len() {
+                (image, spot) = (image + 1, 0);
+            }
         }
         let (sources, targets) = (&sources[..count], &targets[..count]);
         let Plan { chunks, runs, .. } = task.plan;

@@ -5,7 +5,7 @@
 
 use half::bf16;
 
-use super::buffer::{Plain, Shared};
+use super::buffer::Plain;
 
 /// A stored value.
 pub trait Value: Plain + Send + Sync + std::fmt::Debug + 'static {
@@ -30,9 +30,6 @@ pub trait Value: Plain + Send + Sync + std::fmt::Debug + 'static {
 
     /// The same for a number of columns that the compiler knows: whole vectors. Of f32 the second row is not read.
     fn interleave_array<const N: usize>(first: &[Self; N], second: &[Self; N]) -> [u32; N];
-
-    /// The same memory as f32, where that is what it holds.
-    fn as_f32(out: Shared<'_, Self>) -> Option<Shared<'_, f32>>;
 }
 
 impl Value for f32 {
@@ -65,10 +62,6 @@ impl Value for f32 {
     #[inline(always)]
     fn interleave_array<const N: usize>(first: &[Self; N], _second: &[Self; N]) -> [u32; N] {
         first.map(f32::to_bits)
-    }
-
-    fn as_f32(out: Shared<'_, Self>) -> Option<Shared<'_, f32>> {
-        Some(out)
     }
 }
 
@@ -122,10 +115,6 @@ impl Value for bf16 {
         // Both rows by value: what is read cannot alias what is written.
         let (low, high) = (*first, *second);
         std::array::from_fn(|j| u32::from(low[j].to_bits()) | u32::from(high[j].to_bits()) << 16)
-    }
-
-    fn as_f32(_out: Shared<'_, Self>) -> Option<Shared<'_, f32>> {
-        None
     }
 }
 

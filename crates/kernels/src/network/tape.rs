@@ -1,6 +1,7 @@
 //! A network's passes: forward with a tape of what backward needs, backward along it, and inference without one.
 
 use candle_core::Result;
+use rayon::prelude::*;
 
 use super::shapes::{Shapes, StepShape};
 use super::{ConvNorm, Network, Step};
@@ -77,38 +78,44 @@ impl Entry {
         Self { outer, inner }
     }
 
-    /// Index pairs (outer, inner) of the first channel of every pixel.
+    /// Index pairs (outer, inner) of the first channel of every pixel of an image.
     fn pixels(&self) -> impl Iterator<Item = (usize, usize)> {
         let (o, i, p) = (self.outer, self.inner, self.outer.cfg.padding);
-        (0..o.n).flat_map(move |n| {
-            (0..o.h).flat_map(move |y| {
-                (0..o.w).map(move |x| {
-                    let outer = ((n * o.h + y) * o.w + x) * o.c;
-                    (outer, ((n * i.h + y + p) * i.w + x + p) * i.c)
-                })
+        (0..o.h).flat_map(move |y| {
+            (0..o.w).map(move |x| {
+                let outer = (y * o.w + x) * o.c;
+                (outer, ((y + p) * i.w + x + p) * i.c)
             })
         })
     }
 
     fn input<T: Value>(&self, x: &[f32]) -> Vec<T> {
-        let i = self.inner;
-        let mut values = vec![T::ZERO; i.n * i.h * i.w * i.c];
-        for (from, to) in self.pixels() {
-            for (to, x) in values[to..].iter_mut().zip(&x[from..from + self.outer.c]) {
-                *to = T::of(*x);
+        let (o, i) = (self.outer, self.inner);
+        let (from, to) = (o.h * o.w * o.c, i.h * i.w * i.c);
+        let mut values = vec![T::ZERO; i.n * to];
+        let images = values.par_chunks_mut(to).zip(x.par_chunks(from));
+        images.for_each(|(values, x)| {
+            for (from, to) in self.pixels() {
+                for (to, x) in values[to..].iter_mut().zip(&x[from..from + o.c]) {
+                    *to = T::of(*x);
+                }
             }
-        }
+        });
         values
     }
 
     fn input_gradient<T: Value>(&self, dx: &[T]) -> Vec<f32> {
-        let o = self.outer;
-        let mut values = vec![0f32; o.n * o.h * o.w * o.c];
-        for (to, from) in self.pixels() {
-            for (to, x) in values[to..to + o.c].iter_mut().zip(&dx[from..]) {
-                *to = x.get();
+        let (o, i) = (self.outer, self.inner);
+        let (to, from) = (o.h * o.w * o.c, i.h * i.w * i.c);
+        let mut values = vec![0f32; o.n * to];
+        let images = values.par_chunks_mut(to).zip(dx.par_chunks(from));
+        images.for_each(|(values, dx)| {
+            for (to, from) in self.pixels() {
+                for (to, x) in values[to..to + o.c].iter_mut().zip(&dx[from..]) {
+                    *to = x.get();
+                }
             }
-        }
+        });
         values
     }
 
