@@ -293,3 +293,85 @@ impl Drop for Entered {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+    use crate::cpu::value::unit;
+
+    /// Small whole numbers: every sum of products is exact, so both ways must give the same bits.
+    fn numbers(seed: usize) -> impl Iterator<Item = f32> {
+        (0..).map(move |i| ((i * 7 + i / 5 + seed * 3) % 9) as f32 - 4.0)
+    }
+
+    fn finished_in_registers_as_in_memory<T: Value>() {
+        let kernel = Kernel::of::<T>();
+        let in_memory = Kernel {
+            finished: &[],
+            ..*kernel
+        };
+        // More runs than are taken at a time, far apart in the panel, and no run at all.
+        let many: Vec<Run> = (0..2 * MOST_RUNS + 3)
+            .map(|i| Run {
+                a: 2 * i,
+                b: 3 * i,
+                len: 2,
+            })
+            .collect();
+        let units = |seed, count| -> Vec<u32> {
+            let mut numbers = numbers(seed);
+            let mut next = move || numbers.next().unwrap_or(0.0);
+            (0..count).map(|_| unit::<T>(next(), next())).collect()
+        };
+        let a = units(1, kernel.mr * A_PITCH);
+        let b = units(2, 3 * many.len() * kernel.nr);
+        let pitch = kernel.nr + 5;
+        let values: Vec<T> = (numbers(3).take(kernel.mr * pitch))
+            .map(|x| T::of(0.25 * x))
+            .collect();
+        let (scale, bias): (Vec<f32>, Vec<f32>) = (
+            numbers(4).take(kernel.nr).map(|x| 0.5 * x).collect(),
+            numbers(5).take(kernel.nr).collect(),
+        );
+        for height in 1..=kernel.mr {
+            let rows: Vec<usize> = (0..height).rev().map(|i| i * pitch).collect();
+            for case in 0..12 {
+                let (runs, onto) = (if case < 8 { &many[..] } else { &[] }, case % 4 == 3);
+                let finish = Finish {
+                    scale: Some(&scale[..]).filter(|_| !onto),
+                    bias: Some(&bias[..]).filter(|_| !onto),
+                    residual: Some(&values[..]).filter(|_| case % 4 == 2),
+                    relu: case % 4 == 1 || case % 8 == 2,
+                };
+                let affine = finish.affine(0, kernel.nr);
+                let [registers, memory] = [kernel, &in_memory].map(|kernel| {
+                    let mut out = values.clone();
+                    let shared = Shared::new(&mut out);
+                    let columns = kernel.nr;
+                    // SAFETY: the kernel is that of `T`, the output this call's own and written, the rows are distinct.
+                    unsafe {
+                        kernel.finish(
+                            runs, &a, &b, &finish, &affine, shared, &rows, 0, columns, onto,
+                        );
+                    }
+                    out.iter().map(|x| x.get().to_bits()).collect::<Vec<u32>>()
+                });
+                assert!(registers == memory, "height {height}, case {case}");
+                let before: Vec<u32> = values.iter().map(|x| x.get().to_bits()).collect();
+                let nothing_added = runs.is_empty() && onto;
+                assert!(
+                    (registers == before) == nothing_added,
+                    "height {height}, case {case}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn sums_are_finished_in_registers_as_in_memory() {
+        finished_in_registers_as_in_memory::<f32>();
+        finished_in_registers_as_in_memory::<bf16>();
+    }
+}
