@@ -30,6 +30,11 @@ impl<T> Finish<'_, T> {
         relu: false,
     };
 
+    /// Whether sums stay as they are.
+    pub fn is_nothing(&self) -> bool {
+        self.scale.is_none() && self.bias.is_none() && self.residual.is_none() && !self.relu
+    }
+
     /// Scale and bias of `width` channels from `first` on; 1 and 0 where there are none.
     pub fn affine(&self, first: usize, width: usize) -> [[f32; MAX_NR]; 2] {
         [(self.scale, 1.0), (self.bias, 0.0)].map(|(all, otherwise)| {
@@ -60,12 +65,7 @@ impl<T: Value> Finish<'_, T> {
         onto: bool,
         out: Shared<'_, T>,
     ) {
-        debug_assert!(
-            !onto
-                || (self.scale, self.bias).eq(&(None, None))
-                    && self.residual.is_none()
-                    && !self.relu
-        );
+        debug_assert!(!onto || self.is_nothing());
         // SAFETY: the caller's; targets are distinct, so the parts do not overlap.
         let row = |target: usize| unsafe { out.part(target + column, target + column + width) };
         if onto {

@@ -10,6 +10,9 @@
 //! `K_PITCH` apart with rows contiguous ([`Side::Steps`]: a reduction over pixels). The pitches are constants so that
 //! every address is one register plus a displacement, and no power of two so that rows do not fight for the same cache
 //! sets.
+//!
+//! Sums end in memory, to be added to ([`Kernel::run`]), or are complete: then they are finished as [`super::finish`] says and rounded before they
+//! leave the registers ([`Kernel::finish`]).
 
 use super::buffer::Shared;
 use super::finish::{Finish, fetch_rows};
@@ -182,7 +185,7 @@ impl Kernel {
     }
 
     /// Computes one tile of [`Side::Rows`], finishes its sums and stores them as values: row i at `rows[i] + column`, `columns` wide.
-    /// `affine` is [`Finish::affine`] of these columns.
+    /// `affine` is [`Finish::affine`] of these columns. With `onto`, they are added to what is there, and nothing else may be asked for.
     ///
     /// # Safety
     /// The kernel is that of `T`. No other task touches those values meanwhile, and rows are distinct; where the sums are added to what
@@ -202,6 +205,7 @@ impl Kernel {
         columns: usize,
         onto: bool,
     ) {
+        debug_assert!(!onto || finish.is_nothing());
         fetch_rows(out.as_ptr(), rows, column, columns);
         if let Some(residual) = finish.residual {
             fetch_rows(residual.as_ptr(), rows, column, columns);

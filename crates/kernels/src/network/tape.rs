@@ -19,7 +19,7 @@ const NAME: &str = "network";
 
 /// What a forward pass leaves for the backward pass.
 pub struct Tape<T> {
-    /// The input as the first layer reads it, then what every step gives; empty where nothing reads it any more.
+    /// The input as the first layer reads it, then what every step gives; empty where nothing reads it any more, or it can be restored.
     slots: Vec<Vec<T>>,
     /// What every step computed on the way.
     records: Vec<Option<Record<T>>>,
@@ -185,27 +185,28 @@ fn last_readers(network: &Network, output: usize) -> Vec<usize> {
     last
 }
 
-/// For every slot whether the backward pass reads it: what a layer multiplies or pools, what a pooling gave, and what a ReLU gave
-/// after a residual. A shortcut's own normalised values, say, are only added, and their gradient needs none of them.
-fn read_backward(network: &Network) -> Vec<bool> {
-    let mut read = vec![false; network.steps.len() + 1];
+/// For every slot whether it is kept for the backward pass: what a layer multiplies or pools, what a pooling gave, and what a ReLU gave
+/// after a residual. A shortcut's own normalised values, say, are only added, and their gradient needs none of them. What is its layer's
+/// sums normalised, and no more, is not kept either: [`Tape::restore`] computes it again in one pass, which costs less than its memory.
+fn kept_slots(network: &Network) -> Vec<bool> {
+    let mut kept = vec![false; network.steps.len() + 1];
     for (i, step) in network.steps.iter().enumerate() {
-        match step {
+        let (Step::ConvNorm { input, .. } | Step::MaxPool { input, .. }) = step;
+        kept[*input] |= !restorable(network, *input);
+        kept[i + 1] |= match step {
             Step::ConvNorm {
-                input,
-                residual,
-                layer,
-            } => {
-                read[*input] = true;
-                read[i + 1] |= residual.is_some() && layer.act == Activation::Relu;
-            }
-            Step::MaxPool { input, .. } => {
-                read[*input] = true;
-                read[i + 1] = true;
-            }
-        }
+                residual, layer, ..
+            } => residual.is_some() && layer.act == Activation::Relu,
+            Step::MaxPool { .. } => true,
+        };
     }
-    read
+    kept
+}
+
+/// Whether a slot holds normalised sums to which nothing was added.
+fn restorable(network: &Network, slot: usize) -> bool {
+    let step = slot.checked_sub(1).map(|i| &network.steps[i]);
+    matches!(step, Some(Step::ConvNorm { residual: None, .. }))
 }
 
 /// The walk that training and inference share: `layer(step, shape, layer, x, residual)` gives a layer's result.
@@ -218,7 +219,7 @@ fn walk<T: Value>(
 ) -> Result<(Vec<f32>, Vec<Vec<T>>)> {
     let last = last_readers(network, shapes.output);
     let kept = match keep {
-        true => read_backward(network),
+        true => kept_slots(network),
         false => vec![false; network.steps.len() + 1],
     };
     let mut slots: Vec<Vec<T>> = Vec::with_capacity(network.steps.len() + 1);
@@ -459,6 +460,7 @@ impl<T: Value> Tape<T> {
                     own[1] = tracked[parameter + 1].then(|| d_gamma.to_vec());
                     own[2] = tracked[parameter + 2].then(|| d_beta.to_vec());
                     if tracked[parameter] {
+                        self.restore(network, *input);
                         let x = &self.slots[*input];
                         own[0] = Some(if i == 0 {
                             let entry = Entry::new::<T>(*shape);
@@ -482,6 +484,7 @@ impl<T: Value> Tape<T> {
                 }
                 (Step::MaxPool { input, .. }, StepShape::Pool(shape)) => {
                     let Some(dy) = given else { continue };
+                    self.restore(network, *input);
                     let dx = pool::max_backward(shape, &self.slots[*input], &y, &dy);
                     accumulate(&mut slots[*input], dx);
                 }
@@ -489,6 +492,18 @@ impl<T: Value> Tape<T> {
             }
         }
         Ok(gradients)
+    }
+
+    /// Normalises a layer's sums again where the result was not kept: the same bits. Its step, which comes later, drops it.
+    fn restore(&mut self, network: &Network, slot: usize) {
+        if !self.slots[slot].is_empty() || !restorable(network, slot) {
+            return;
+        }
+        if let (Step::ConvNorm { layer, .. }, Some(of)) =
+            (&network.steps[slot - 1], &self.records[slot - 1])
+        {
+            self.slots[slot] = norm::normalise(&of.sums, &of.scale, &of.shift, None, layer.act);
+        }
     }
 }
 
