@@ -273,6 +273,11 @@ fn values_and_gradients_are_those_of_the_composition() -> Result<()> {
         let prepared = net.prepare(output, &single.x, &given, Precision::F32)?;
         let first = prepared.infer(&single.x.narrow(0, 0, 1)?)?;
         assert_eq!(numbers(&first)?, numbers(&got.narrow(0, 0, 1)?)?, "{what}");
+        // Used for so many that they are taken in parts.
+        let copies = 150 / input[0] + 1;
+        let many = prepared.infer(&Tensor::cat(&vec![single.x.as_tensor(); copies], 0)?)?;
+        let each = numbers(&got)?.repeat(copies);
+        assert!(numbers(&many)? == each, "{what}");
     }
     Ok(())
 }
