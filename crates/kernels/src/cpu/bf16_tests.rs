@@ -51,8 +51,35 @@ fn products(s: &ConvShape, mut f: impl FnMut(usize, usize, usize)) {
     }
 }
 
-/// The sums that transformed tiles give (`winograd`), written out from the matrices of Lavin & Gray 2016: transformed pixels and
-/// transformed weights are each rounded to bf16. `w(o, c, r, q)` is a tap of a 3×3 window over `source: [N, H, W, C]`, padded.
+/// Rows of a matrix.
+type Matrix = &'static [&'static [f64]];
+
+/// Bᵀ, G and Aᵀ of Lavin & Gray 2016 for F(2, 3).
+const OF_TILES: [Matrix; 3] = [
+    &[
+        &[1.0, 0.0, -1.0, 0.0],
+        &[0.0, 1.0, 1.0, 0.0],
+        &[0.0, -1.0, 1.0, 0.0],
+        &[0.0, 1.0, 0.0, -1.0],
+    ],
+    &[
+        &[1.0, 0.0, 0.0],
+        &[0.5, 0.5, 0.5],
+        &[0.5, -0.5, 0.5],
+        &[0.0, 0.0, 1.0],
+    ],
+    &[&[1.0, 1.0, 1.0, 0.0], &[0.0, 1.0, -1.0, -1.0]],
+];
+
+/// The same for two pixels in padding of one.
+const OF_MAPS: [Matrix; 3] = [
+    &[&[1.0, 1.0], &[0.0, 1.0], &[1.0, 0.0]],
+    &[&[0.0, 1.0, 0.0], &[0.0, -1.0, 1.0], &[1.0, -1.0, 0.0]],
+    &[&[1.0, 1.0, 0.0], &[1.0, 0.0, 1.0]],
+];
+
+/// The sums that transformed tiles give (`winograd`), written out from the matrices: transformed pixels and transformed weights are each
+/// rounded to bf16. `w(o, c, r, q)` is a tap of a 3×3 window over `source: [N, H, W, C]`, padded.
 fn transformed(
     source: &[f32],
     [n, h, w, c]: [usize; 4],
@@ -60,23 +87,16 @@ fn transformed(
     padding: usize,
     weight: impl Fn(usize, usize, usize, usize) -> f32,
 ) -> Vec<Sum> {
-    const B: [[f64; 4]; 4] = [
-        [1.0, 0.0, -1.0, 0.0],
-        [0.0, 1.0, 1.0, 0.0],
-        [0.0, -1.0, 1.0, 0.0],
-        [0.0, 1.0, 0.0, -1.0],
-    ];
-    const G: [[f64; 3]; 4] = [
-        [1.0, 0.0, 0.0],
-        [0.5, 0.5, 0.5],
-        [0.5, -0.5, 0.5],
-        [0.0, 0.0, 1.0],
-    ];
-    const A: [[f64; 4]; 2] = [[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, -1.0, -1.0]];
+    let ([b, g, a], edge) = match (h, w) {
+        (2, 2) => (OF_MAPS, padding), // what a tile sees begins in the map
+        _ => (OF_TILES, 0),
+    };
+    let (size, sight) = (b.len(), b[0].len());
     // The operands are small multiples of powers of two: these sums are exact before they are rounded.
     let rounded = |sum: f64| f64::from(bf16::from_f64(sum).to_f32());
     let (ho, wo) = (h + 2 * padding - 2, w + 2 * padding - 2);
-    let points = || (0..16).map(|p| (p / 4, p % 4));
+    let points = || (0..size * size).map(|p| (p / size, p % size));
+    let seen = || (0..sight * sight).map(|p| (p / sight, p % sight));
     let pixel = |image: usize, i: usize, j: usize, channel: usize| {
         let (i, j) = (i.wrapping_sub(padding), j.wrapping_sub(padding));
         match i < h && j < w {
@@ -84,12 +104,12 @@ fn transformed(
             false => 0.0,
         }
     };
-    let mut u = vec![[0.0; 16]; o * c];
+    let mut u = vec![vec![0.0; size * size]; o * c];
     for (k, u) in u.iter_mut().enumerate() {
         for (point, (i, j)) in points().enumerate() {
             let taps = (0..9).map(|t| (t / 3, t % 3));
             u[point] = rounded(
-                taps.map(|(r, q)| G[i][r] * G[j][q] * f64::from(weight(k / c, k % c, r, q)))
+                taps.map(|(r, q)| g[i][r] * g[j][q] * f64::from(weight(k / c, k % c, r, q)))
                     .sum(),
             );
         }
@@ -102,22 +122,24 @@ fn transformed(
             t % (wo / 2) * 2,
         )
     }) {
-        let mut v = vec![[0.0; 16]; c];
+        let mut v = vec![vec![0.0; size * size]; c];
         for (channel, v) in v.iter_mut().enumerate() {
             for (point, (i, j)) in points().enumerate() {
-                let sum = points()
-                    .map(|(p, q)| B[i][p] * B[j][q] * pixel(image, row + p, column + q, channel));
+                let sum = seen().map(|(p, q)| {
+                    let (row, column) = (row + edge + p, column + edge + q);
+                    b[i][p] * b[j][q] * pixel(image, row, column, channel)
+                });
                 v[point] = rounded(sum.sum());
             }
         }
-        for (out, (a, b)) in (0..4 * o).map(|k| (k / 4, (k / 2 % 2, k % 2))) {
-            let y = &mut y[((image * ho + row + a) * wo + column + b) * o + out];
+        for (out, (p, q)) in (0..4 * o).map(|k| (k / 4, (k / 2 % 2, k % 2))) {
+            let y = &mut y[((image * ho + row + p) * wo + column + q) * o + out];
             for (point, (i, j)) in points()
                 .enumerate()
-                .filter(|(_, (i, j))| A[a][*i] * A[b][*j] != 0.0)
+                .filter(|(_, (i, j))| a[p][*i] * a[q][*j] != 0.0)
             {
                 for (v, u) in v.iter().zip(&u[out * c..]) {
-                    y.add(A[a][i] * A[b][j] * v[point] * u[point]);
+                    y.add(a[p][i] * a[q][j] * v[point] * u[point]);
                 }
             }
         }

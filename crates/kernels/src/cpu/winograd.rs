@@ -1,4 +1,5 @@
-//! Winograd's minimal filtering F(2×2, 3×3): sixteen multiplications where a 3×3 window over four pixels takes thirty-six.
+//! Winograd's minimal filtering F(2×2, 3×3): sixteen multiplications where a 3×3 window over four pixels takes thirty-six; and nine on a
+//! map of four pixels, where it takes sixteen.
 //!
 //! Four output pixels are a tile, which sees 4×4 input pixels. With the matrices of Lavin & Gray 2016
 //!
@@ -11,29 +12,62 @@
 //! [`super::winograd_weight_grad`]). The second line is the derivative of the first; the input gradient is the first with the window
 //! turned round. All factors are 0, ±1 and ½. bf16 rounds transformed pixels and weights, where the plain sum rounds weights alone; its
 //! weight gradient stays with [`super::weight_grad`].
+//!
+//! On a map of 2×2 pixels in padding of one, the tile is the map. Along an axis
+//!
+//! ```text
+//! y₀ = w₁ x₀ + w₂ x₁ = w₁ (x₀ + x₁) + (w₂ − w₁) x₁
+//! y₁ = w₀ x₀ + w₁ x₁ = w₁ (x₀ + x₁) + (w₀ − w₁) x₀
+//! ```
+//!
+//! three multiplications in place of four: the equations above, with smaller matrices.
 
 use super::isa::vectorised;
 use super::tile::Kernel;
 use super::value::{Value, lanes, lanes_mut};
 use crate::geometry::ConvShape;
 
-/// Products of a tile: 4×4.
-pub const POINTS: usize = 16;
-/// Narrowest map: on 2×2 pixels four taps of nine are in the map, and the direct product takes sixteen multiplications too.
-const NARROWEST: usize = 4;
+/// How four output pixels are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// F(2×2, 3×3), on any map.
+    Tile,
+    /// The whole map is 2×2 pixels, in padding of one.
+    Map,
+}
+
+impl Scheme {
+    /// The one for an output of this size.
+    pub fn of(height: usize, width: usize) -> Self {
+        match (height, width) {
+            (2, 2) => Self::Map,
+            _ => Self::Tile,
+        }
+    }
+
+    /// Products of a tile.
+    pub fn points(self) -> usize {
+        match self {
+            Self::Tile => 16,
+            Self::Map => 9,
+        }
+    }
+}
+
+/// Most input pixels that a tile sees, and most of its products.
+pub const MOST: usize = 16;
 /// Fewest channels on either side: below, transforming costs more than it saves.
 const FEWEST_CHANNELS: usize = 32;
 
 /// Whether this way is the faster one. The number of images does not enter: it would change the bits of each.
 pub fn applies<T: Value>(s: &ConvShape) -> bool {
     let cfg = s.cfg;
+    let sides = [s.h, s.w, s.ho, s.wo];
     !Kernel::of::<T>().tiled
         && (s.kh, s.kw) == (3, 3)
         && (cfg.stride, cfg.dilation, cfg.groups) == (1, 1, 1)
         && cfg.padding <= 2
-        && [s.h, s.w, s.ho, s.wo]
-            .iter()
-            .all(|len| len % 2 == 0 && *len >= NARROWEST)
+        && (sides == [2; 4] || sides.iter().all(|side| side % 2 == 0 && *side >= 4))
         && [s.c, s.o]
             .iter()
             .all(|channels| *channels >= FEWEST_CHANNELS && channels % T::PER_UNIT == 0)
@@ -84,10 +118,24 @@ impl Transform<4, 4> for OfInput {
     }
 }
 
+impl Transform<2, 3> for OfInput {
+    #[inline(always)]
+    fn axis([a, b]: [f32; 2]) -> [f32; 3] {
+        [a + b, b, a]
+    }
+}
+
 impl Transform<3, 4> for OfWeight {
     #[inline(always)]
     fn axis([a, b, c]: [f32; 3]) -> [f32; 4] {
         [a, 0.5 * (a + c + b), 0.5 * (a + c - b), c]
+    }
+}
+
+impl Transform<3, 3> for OfWeight {
+    #[inline(always)]
+    fn axis([a, b, c]: [f32; 3]) -> [f32; 3] {
+        [b, c - b, a - b]
     }
 }
 
@@ -98,10 +146,24 @@ impl Transform<2, 4> for OfGradient {
     }
 }
 
+impl Transform<2, 3> for OfGradient {
+    #[inline(always)]
+    fn axis([a, b]: [f32; 2]) -> [f32; 3] {
+        [a + b, a, b]
+    }
+}
+
 impl Transform<4, 2> for ToOutput {
     #[inline(always)]
     fn axis([a, b, c, d]: [f32; 4]) -> [f32; 2] {
         [a + b + c, b - c - d]
+    }
+}
+
+impl Transform<3, 2> for ToOutput {
+    #[inline(always)]
+    fn axis([a, b, c]: [f32; 3]) -> [f32; 2] {
+        [a + b, a + c]
     }
 }
 
@@ -112,7 +174,14 @@ impl Transform<4, 3> for ToWeight {
     }
 }
 
-/// A distance of at least `len` units between points such that sixteen of them do not fight for the same cache sets.
+impl Transform<3, 3> for ToWeight {
+    #[inline(always)]
+    fn axis([a, b, c]: [f32; 3]) -> [f32; 3] {
+        [c, a - b - c, b]
+    }
+}
+
+/// A distance of at least `len` units between points such that they do not fight for the same cache sets.
 pub fn apart(len: usize) -> usize {
     const PAGE: usize = 4096 / 4;
     len.next_multiple_of(PAGE) + 5 * LANES
@@ -163,7 +232,7 @@ fn columns<
     start: usize,
     to: &mut [D],
 ) {
-    let mut from = [[S::ZERO; N]; 16];
+    let mut from = [[S::ZERO; N]; MOST];
     let from = &mut from[..I * I];
     for (from, row) in from.iter_mut().zip(rows) {
         *from = *lanes(row, at);
@@ -209,45 +278,61 @@ fn spread<F: Transform<I, O>, S: Value, D: Value, const I: usize, const O: usize
 }
 
 vectorised! {
-    /// `Bᵀ x B` of one tile: sixteen rows of channels to sixteen points.
-    pub fn transform_input<T: Value>(x: &[&[T]; 16], strips: &[Strip], pitch: usize, to: &mut [T]) {
-        spread::<OfInput, T, T, 4, 4>(x, strips, pitch, to);
+    /// `Bᵀ x B` of one tile: the rows of channels that it sees ([`Tiles::sight`]) to points.
+    pub fn transform_input<T: Value>(scheme: Scheme, x: &[&[T]; MOST], strips: &[Strip], pitch: usize, to: &mut [T]) {
+        match scheme {
+            Scheme::Tile => spread::<OfInput, T, T, 4, 4>(x, strips, pitch, to),
+            Scheme::Map => spread::<OfInput, T, T, 2, 3>(&x[..4], strips, pitch, to),
+        }
     }
 }
 
 vectorised! {
-    /// `A dy Aᵀ` of one tile: four rows of channels to sixteen points.
-    pub fn transform_gradient<T: Value>(dy: &[&[T]; 4], strips: &[Strip], pitch: usize, to: &mut [T]) {
-        spread::<OfGradient, T, T, 2, 4>(dy, strips, pitch, to);
+    /// `A dy Aᵀ` of one tile: four rows of channels to points.
+    pub fn transform_gradient<T: Value>(scheme: Scheme, dy: &[&[T]; 4], strips: &[Strip], pitch: usize, to: &mut [T]) {
+        match scheme {
+            Scheme::Tile => spread::<OfGradient, T, T, 2, 4>(dy, strips, pitch, to),
+            Scheme::Map => spread::<OfGradient, T, T, 2, 3>(dy, strips, pitch, to),
+        }
     }
 }
 
 vectorised! {
-    /// `G w Gᵀ`: nine rows of channels to sixteen points.
-    pub fn transform_weight<T: Value>(w: &[&[f32]; 9], strips: &[Strip], pitch: usize, to: &mut [T]) {
-        spread::<OfWeight, f32, T, 3, 4>(w, strips, pitch, to);
+    /// `G w Gᵀ`: nine rows of channels to points.
+    pub fn transform_weight<T: Value>(scheme: Scheme, w: &[&[f32]; 9], strips: &[Strip], pitch: usize, to: &mut [T]) {
+        match scheme {
+            Scheme::Tile => spread::<OfWeight, f32, T, 3, 4>(w, strips, pitch, to),
+            Scheme::Map => spread::<OfWeight, f32, T, 3, 3>(w, strips, pitch, to),
+        }
     }
 }
 
 vectorised! {
-    /// `Gᵀ m G`: sixteen rows of channels to nine taps.
-    pub fn transform_weight_gradient(m: &[&[f32]; 16], strips: &[Strip], pitch: usize, to: &mut [f32]) {
-        spread::<ToWeight, f32, f32, 4, 3>(m, strips, pitch, to);
+    /// `Gᵀ m G`: a row of channels of every point to nine taps.
+    pub fn transform_weight_gradient(scheme: Scheme, m: &[&[f32]], strips: &[Strip], pitch: usize, to: &mut [f32]) {
+        match scheme {
+            Scheme::Tile => spread::<ToWeight, f32, f32, 4, 3>(m, strips, pitch, to),
+            Scheme::Map => spread::<ToWeight, f32, f32, 3, 3>(m, strips, pitch, to),
+        }
     }
 }
 
 vectorised! {
     /// `Aᵀ m A` of `tiles` tiles: `m[point · pitch + tile · width + column]` to `y[tile][pixel][column]`; `width`, a multiple of the
     /// lanes.
-    pub fn transform_output(m: &[f32], pitch: usize, tiles: usize, width: usize, y: &mut [f32]) {
+    pub fn transform_output(scheme: Scheme, m: &[f32], pitch: usize, tiles: usize, width: usize, y: &mut [f32]) {
         for tile in 0..tiles {
-            let mut rows = [&m[..0]; POINTS];
+            let mut rows = [&m[..0]; MOST];
+            let rows = &mut rows[..scheme.points()];
             for (point, row) in rows.iter_mut().enumerate() {
                 *row = &m[point * pitch + tile * width..][..width];
             }
             let y = &mut y[4 * tile * width..][..4 * width];
             for at in (0..width).step_by(LANES) {
-                columns::<ToOutput, f32, f32, 4, 2, LANES>(&rows, at, width, at, y);
+                match scheme {
+                    Scheme::Tile => columns::<ToOutput, f32, f32, 4, 2, LANES>(rows, at, width, at, y),
+                    Scheme::Map => columns::<ToOutput, f32, f32, 3, 2, LANES>(rows, at, width, at, y),
+                }
             }
         }
     }
@@ -292,20 +377,30 @@ impl Tiles {
         })
     }
 
-    /// The sixteen input pixels that a tile sees, of an input of `height × width × channels`; `zeros` in the padding.
+    /// How they are computed.
+    pub fn scheme(&self) -> Scheme {
+        Scheme::of(self.height, self.width)
+    }
+
+    /// The input pixels that a tile sees, row after row, of an input of `height × width × channels`; `zeros` in the padding. Where the map
+    /// is the tile, its own four come first, and nothing else counts.
     pub fn sight<'a, T>(
         &self,
         tile: usize,
         x: &'a [T],
         (height, width, channels): (usize, usize, usize),
         zeros: &'a [T],
-    ) -> [&'a [T]; 16] {
+    ) -> [&'a [T]; MOST] {
         let (image, row, column) = self.place(tile);
+        let scheme = self.scheme();
         std::array::from_fn(|p| {
-            let (i, j) = (
-                (row + p / 4).wrapping_sub(self.padding),
-                (column + p % 4).wrapping_sub(self.padding),
-            );
+            let (i, j) = match scheme {
+                Scheme::Tile => (
+                    (row + p / 4).wrapping_sub(self.padding),
+                    (column + p % 4).wrapping_sub(self.padding),
+                ),
+                Scheme::Map => (p / 2, p % 2),
+            };
             match i < height && j < width {
                 true => &x[((image * height + i) * width + j) * channels..][..channels],
                 false => &zeros[..channels],

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A task transforms the pixels of some tiles into its core's cache, multiplies them by one panel of weights after the other,
-//! sixteen products each, and turns the sums back into pixels. Of what is transformed, only weights are ever in memory, some panels at a time.
+//! one product for every point, and turns the sums back into pixels. Of what is transformed, only weights are ever in memory, some panels at a time.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ use super::value::Value;
 use super::weight_grad::TASKS;
 use super::weights::{Packed, Weights};
 use super::winograd::{
-    POINTS, Tiles, apart, strips, transform_input, transform_output, transform_weight,
+    Scheme, Tiles, apart, strips, transform_input, transform_output, transform_weight,
 };
 use crate::geometry::ConvShape;
 
@@ -68,14 +68,15 @@ fn forward<'a, T: Value>(s: &ConvShape, x: &'a [T], finish: Finish<'a, T>) -> Pr
 /// `w[o, tap, c]` to `panel[c, o]`, point after point: rows become columns.
 fn pack_columns<'a, T: Value>(s: &'a ConvShape, w: &'a [f32]) -> impl Pack + use<'a, T> {
     let steps = s.c / T::PER_UNIT;
+    let scheme = Scheme::of(s.ho, s.wo);
     move |scratch: &mut Scratch, first: usize, width: usize, to: &mut [u32]| {
         let rows = width.min(s.o - first);
         let pitch = rows * s.c;
-        let strip = scratch.get::<T>(POINTS * pitch);
+        let strip = scratch.get::<T>(scheme.points() * pitch);
         let all = strips(0, s.c, s.c, 0);
         for row in 0..rows {
             let w = window(s, w, first + row, |tap| tap);
-            transform_weight(&w, &all, pitch, &mut strip[row * s.c..]);
+            transform_weight(scheme, &w, &all, pitch, &mut strip[row * s.c..]);
         }
         for (point, to) in to.chunks_exact_mut(steps * width).enumerate() {
             let strip = units(&strip[point * pitch..][..pitch]);
@@ -101,21 +102,22 @@ pub fn conv_backward_input<T: Value>(
         onto: onto.is_some(),
     };
     let steps = s.o / T::PER_UNIT;
+    let (scheme, points) = (product.scheme(), product.scheme().points());
     product.compute(
         onto,
         |scratch: &mut Scratch, first: usize, width: usize, to: &mut [u32]| {
             // w[o, tap, c] to panel[o, c]
             let columns = width.min(s.c - first);
             let panel = strips(first, first + columns, columns, 0);
-            let strip = scratch.get::<T>(T::PER_UNIT * POINTS * width);
+            let strip = scratch.get::<T>(T::PER_UNIT * points * width);
             for step in 0..steps {
-                for (i, strip) in strip.chunks_exact_mut(POINTS * width).enumerate() {
+                for (i, strip) in strip.chunks_exact_mut(points * width).enumerate() {
                     let w = window(s, w, step * T::PER_UNIT + i, |tap| 8 - tap);
-                    transform_weight(&w, &panel, width, strip);
+                    transform_weight(scheme, &w, &panel, width, strip);
                 }
-                for point in 0..POINTS {
+                for point in 0..points {
                     let mut rows = strip
-                        .chunks_exact(POINTS * width)
+                        .chunks_exact(points * width)
                         .map(|s| &s[point * width..][..columns]);
                     let (low, high) = (rows.next().expect("a unit has a step"), rows.next());
                     let to = &mut to[(point * steps + step) * width..][..width];
@@ -174,9 +176,13 @@ trait Pack: Fn(&mut Scratch, usize, usize, &mut [u32]) + Sync {}
 impl<F: Fn(&mut Scratch, usize, usize, &mut [u32]) + Sync> Pack for F {}
 
 impl<T: Value> Product<'_, T> {
+    fn scheme(&self) -> Scheme {
+        Scheme::of(self.target.0, self.target.1)
+    }
+
     /// Units of a panel.
     fn panel(&self) -> usize {
-        POINTS * self.map.2 / T::PER_UNIT * Kernel::of::<T>().nr
+        self.scheme().points() * self.map.2 / T::PER_UNIT * Kernel::of::<T>().nr
     }
 
     fn panels(&self) -> usize {
@@ -248,7 +254,7 @@ impl<T: Value> Product<'_, T> {
 
     /// The fixed partition.
     fn tasks(&self, kernel: &Kernel, tiles: usize, panels: usize) -> Vec<Task> {
-        let row = POINTS * self.map.2 * size_of::<T>();
+        let row = self.scheme().points() * self.map.2 * size_of::<T>();
         let rows = (CACHE / row / kernel.mr).max(2) * kernel.mr; // whole register tiles
         let blocks = tiles.div_ceil(rows);
         let parts = TASKS.div_ceil(blocks.max(1)).clamp(1, panels.div_ceil(2));
@@ -283,6 +289,7 @@ impl<T: Value> Product<'_, T> {
             first,
         } = *operands;
         let (nr, columns) = (kernel.nr, self.target.2);
+        let (scheme, points) = (tiles.scheme(), tiles.scheme().points());
         let count = task.to - task.from;
         let steps = self.map.2 / T::PER_UNIT;
         let chunks = steps.div_ceil(KC);
@@ -290,20 +297,20 @@ impl<T: Value> Product<'_, T> {
         // v[point, chunk, tile, k], rows as the register tile wants them.
         let chunk_len = count * A_PITCH;
         let point_len = apart(chunks * chunk_len);
-        let a = space.a.get::<T>(POINTS * point_len * T::PER_UNIT);
+        let a = space.a.get::<T>(points * point_len * T::PER_UNIT);
         let all = strips(0, self.map.2, KC * T::PER_UNIT, chunk_len * T::PER_UNIT);
         let mut targets = Vec::with_capacity(4 * count);
         for tile in task.from..task.to {
             let x = tiles.sight(tile, self.source, self.map, zeros);
             let row = (tile - task.from) * A_PITCH * T::PER_UNIT;
-            transform_input(&x, &all, point_len * T::PER_UNIT, &mut a[row..]);
+            transform_input(scheme, &x, &all, point_len * T::PER_UNIT, &mut a[row..]);
             targets.extend(tiles.pixels(tile, columns));
         }
         let a = units(a);
 
         let sums_len = apart(count * nr);
-        let (sums, pixels) = (space.c.get::<f32>(POINTS * sums_len + 4 * count * nr))
-            .split_at_mut(POINTS * sums_len);
+        let (sums, pixels) = (space.c.get::<f32>(points * sums_len + 4 * count * nr))
+            .split_at_mut(points * sums_len);
         let rows: Vec<usize> = (0..count).map(|i| i * nr).collect();
         let blocks = count.div_ceil(kernel.mr);
         for panel in task.first..task.last {
@@ -311,7 +318,7 @@ impl<T: Value> Product<'_, T> {
             let width = nr.min(columns - column);
             for (point, sums) in sums.chunks_exact_mut(sums_len).enumerate() {
                 let sums = Shared::new(sums);
-                let b = &packed[(panel * POINTS + point) * steps * nr..][..steps * nr];
+                let b = &packed[(panel * points + point) * steps * nr..][..steps * nr];
                 for chunk in 0..chunks {
                     let a = &a[point * point_len + chunk * chunk_len..][..chunk_len];
                     let run = Run {
@@ -332,7 +339,7 @@ impl<T: Value> Product<'_, T> {
             if let Some(residual) = self.finish.residual {
                 fetch_rows(residual.as_ptr(), &targets, column, width);
             }
-            transform_output(sums, sums_len, count, nr, pixels);
+            transform_output(scheme, sums, sums_len, count, nr, pixels);
             let affine = self.finish.affine(column, width);
             let finish = &self.finish;
             // SAFETY: the caller's; the tiles hold every pixel once.

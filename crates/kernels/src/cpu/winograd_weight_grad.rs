@@ -5,7 +5,7 @@
 //! dw[o, tap, c]  = (Gᵀ m G)[tap]
 //! ```
 //!
-//! A task keeps the sixteen sums of a block of the result, and goes through its slice of the tiles some at a time.
+//! A task keeps every point's sums of a block of the result, and goes through its slice of the tiles some at a time.
 
 use rayon::prelude::*;
 
@@ -14,7 +14,7 @@ use super::tile::{K_PITCH, Kernel, MAX_MR, Onto, Run, Side};
 use super::value::Value;
 use super::weight_grad::{TASKS, sliced};
 use super::winograd::{
-    self, POINTS, Strip, Tiles, apart, strips, transform_gradient, transform_input,
+    self, MOST, Strip, Tiles, apart, strips, transform_gradient, transform_input,
     transform_weight_gradient,
 };
 use crate::geometry::ConvShape;
@@ -93,6 +93,7 @@ impl Task {
         out: Shared<'_, f32>,
     ) {
         let nr = kernel.nr;
+        let (scheme, points) = (tiles.scheme(), tiles.scheme().points());
         let (outs, ins) = (self.outs.1 - self.outs.0, self.ins.1 - self.ins.0);
         let (blocks, panels) = (outs.div_ceil(kernel.mr), ins.div_ceil(nr));
         let block = |t: usize| (outs * t / blocks, outs * (t + 1) / blocks);
@@ -101,9 +102,9 @@ impl Task {
         let a_len = apart(blocks * STEPS * K_PITCH);
         let b_len = apart(panels * STEPS * nr);
         let sums_len = apart(outs * wide);
-        let a = space.a.get::<T>(POINTS * a_len);
-        let b = space.b.get::<T>(POINTS * b_len);
-        let sums = space.c.get::<f32>(POINTS * sums_len);
+        let a = space.a.get::<T>(points * a_len);
+        let b = space.b.get::<T>(points * b_len);
+        let sums = space.c.get::<f32>(points * sums_len);
 
         let rows: Vec<Strip> = (0..blocks)
             .map(|t| Strip {
@@ -117,9 +118,9 @@ impl Task {
             let count = STEPS.min(to - first);
             for (step, tile) in (first..first + count).enumerate() {
                 let dy = (tiles.pixels(tile, s.o)).map(|at| &dy[at..at + s.o]);
-                transform_gradient(&dy, &rows, a_len, &mut a[step * K_PITCH..]);
+                transform_gradient(scheme, &dy, &rows, a_len, &mut a[step * K_PITCH..]);
                 let x = tiles.sight(tile, x, (s.h, s.w, s.c), zeros);
-                transform_input(&x, &columns, b_len, &mut b[step * nr..]);
+                transform_input(scheme, &x, &columns, b_len, &mut b[step * nr..]);
             }
             let (a, b) = (units(a), units(b));
             let run = Run {
@@ -132,7 +133,7 @@ impl Task {
             } else {
                 Onto::Sum
             };
-            for point in 0..POINTS {
+            for point in 0..points {
                 let sums = Shared::new(&mut sums[point * sums_len..][..sums_len]);
                 for panel in 0..panels {
                     let b = &b[point * b_len + panel * STEPS * nr..][..STEPS * nr];
@@ -156,8 +157,11 @@ impl Task {
         let taps = space.b.get::<f32>(9 * wide);
         let all = strips(0, wide, wide, 0);
         for i in 0..outs {
-            let m = std::array::from_fn(|point| &sums[point * sums_len + i * wide..][..wide]);
-            transform_weight_gradient(&m, &all, wide, taps);
+            let mut m = [&sums[..0]; MOST];
+            for (point, m) in m[..points].iter_mut().enumerate() {
+                *m = &sums[point * sums_len + i * wide..][..wide];
+            }
+            transform_weight_gradient(scheme, &m[..points], &all, wide, taps);
             for (tap, row) in taps.chunks_exact(wide).enumerate() {
                 let at = ((self.slice * s.o + self.outs.0 + i) * 9 + tap) * s.c;
                 // SAFETY: the caller's.
