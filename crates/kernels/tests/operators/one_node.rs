@@ -214,12 +214,13 @@ fn cases() -> Vec<(Vec<Layer>, [usize; 4])> {
     ];
     vec![
         (bottlenecks([16, 8, 32]), [6, 20, 20, 3]),
-        (bottlenecks([64, 32, 96]), [5, 12, 16, 3]),
+        (bottlenecks([64, 32, 96]), [5, 12, 24, 3]),
         (bottlenecks([7, 5, 11]), [3, 17, 9, 1]), // odd channels, strides that do not divide
         (bottlenecks([16, 8, 16]), [9, 4, 4, 3]), // maps of 1×1
         (grouped, [4, 9, 9, 5]),
-        (identity, [1, 10, 6, 4]),     // one image
-        (transformed, [3, 16, 12, 3]), // 8×6 after the pooling: transformed tiles
+        (identity, [1, 10, 6, 4]),                   // one image
+        (transformed, [3, 16, 12, 3]),               // 8×6 after the pooling: transformed tiles
+        (bottlenecks([64, 32, 96]), [5, 12, 16, 3]), // the last window on 2×2: transformed
     ]
 }
 
