@@ -21,7 +21,7 @@ use crate::geometry::{ConvConfig, ConvShape};
 /// `H' = ⌊(H + 2·padding − dilation·(kh − 1) − 1) / stride⌋ + 1`. Differentiable in x, w and bias.
 ///
 /// On a CPU in f32, 3×3 windows with stride and dilation 1 over maps of even sides go through Winograd's transformed tiles of 2×2 output
-/// pixels. Rounding is then that of the tile's 4×4 input pixels: an infinity or NaN among them can make the whole tile NaN, and the sum over a window of
+/// pixels, or of a whole map of 2×2. Rounding is then that of all input pixels that a tile sees: an infinity or NaN among them can make the whole tile NaN, and the sum over a window of
 /// zeros beside large values may be a rounding error instead of 0.
 ///
 /// # Errors

@@ -45,6 +45,9 @@ fn geometries() -> Vec<Conv> {
         [9, 4, 4, 33, 32, 3, 3, 1, 2, 1, 1],
         [8, 4, 4, 600, 33, 3, 3, 1, 1, 1, 1],
         [2, 16, 18, 32, 70, 3, 3, 1, 1, 1, 1],
+        // The same on maps of 2×2.
+        [70, 2, 2, 36, 50, 3, 3, 1, 1, 1, 1],
+        [3, 2, 2, 300, 33, 3, 3, 1, 1, 1, 1],
         // So many weights that their panels go in groups, of the output and of the input gradient.
         [1, 4, 4, 288, 512, 3, 3, 1, 1, 1, 1],
     ];
@@ -154,7 +157,7 @@ fn strided_and_offset_inputs_are_read_right() -> Result<()> {
 #[test]
 fn no_images_make_no_gradient() -> Result<()> {
     // On all three ways of the weight gradient: a window of one, rows of a large map, transformed tiles.
-    for (side, channels, window) in [(4, 8, 1), (9, 32, 3), (8, 32, 3)] {
+    for (side, channels, window) in [(4, 8, 1), (9, 32, 3), (8, 32, 3), (2, 32, 3)] {
         let used = var(
             &vec![0.5; 2 * side * side * channels],
             &[2, side, side, channels],
