@@ -27,6 +27,8 @@ use crate::geometry::ConvShape;
 const TASKS: usize = 16;
 /// Bytes of copied rows that a task aims for, so that they and a panel stay in most cores' second cache.
 const CACHE: usize = 384 << 10;
+/// Units between rows that are multiplied where they lie. Farther apart, those of a tile fight for the same cache sets.
+const FARTHEST: usize = 512;
 /// Rows that a tiled kernel may read beyond those of its block.
 const SPARE_ROWS: usize = 32;
 /// Units that a tiled kernel may read beyond a panel.
@@ -225,6 +227,22 @@ impl<'a> Plan<'a> {
         plan
     }
 
+    /// Copies the rows that begin at `sources`, chunk after chunk.
+    fn copy<'s, T: Value>(
+        &self,
+        source: &[T],
+        sources: &[isize],
+        kernel: &Kernel,
+        space: &'s mut Scratch,
+    ) -> &'s [u32] {
+        let chunk_len = self.chunk_len() * T::PER_UNIT;
+        let a = space.get::<T>(self.chunks.len() * chunk_len);
+        for (chunk, a) in self.chunks.iter().zip(a.chunks_exact_mut(chunk_len)) {
+            chunk.pack(source, sources, kernel.tiled, a);
+        }
+        units(a)
+    }
+
     /// Units of one copied chunk.
     fn chunk_len(&self) -> usize {
         (self.rows + SPARE_ROWS) * A_PITCH
@@ -418,16 +436,19 @@ impl<T: Value> Job<'_, T> {
             }
         }
         let (sources, targets) = (&sources[..count], &targets[..count]);
-        let Plan { chunks, runs, .. } = task.plan;
-        let chunk_len = task.plan.chunk_len();
-        let a = (space.a).get::<T>(chunks.len() * chunk_len * T::PER_UNIT);
-        for (chunk, a) in chunks
-            .iter()
-            .zip(a.chunks_exact_mut(chunk_len * T::PER_UNIT))
-        {
-            chunk.pack(self.source, sources, kernel.tiled, a);
-        }
-        let a = units(a);
+        let whole;
+        let (runs, a, pitch) = match self.in_place(layout, task, sources) {
+            Some((a, pitch)) => {
+                let len = self.depth / T::PER_UNIT;
+                let b = task.plan.class.segments[0].tap * len;
+                whole = [Run { a: 0, b, len }];
+                (&whole[..], a, pitch)
+            }
+            None => {
+                let a = task.plan.copy(self.source, sources, kernel, &mut space.a);
+                (&task.plan.runs[..], a, A_PITCH)
+            }
+        };
         let tiles = count.div_ceil(kernel.mr);
         for panel in task.first..task.last {
             let b = &packed[(task.group * layout.count + panel) * layout.len..][..layout.len];
@@ -437,7 +458,7 @@ impl<T: Value> Job<'_, T> {
             let affine = finish.affine(task.group * self.columns + column, width);
             for t in 0..tiles {
                 let (from, to) = (count * t / tiles, count * (t + 1) / tiles);
-                let (a, rows) = (&a[from * A_PITCH..], &targets[from..to]);
+                let (a, rows) = ((&a[from * pitch..], pitch), &targets[from..to]);
                 // SAFETY: the caller's; the kernel is that of `T`, and the classes hold every pixel once.
                 unsafe {
                     kernel.finish(
@@ -446,5 +467,30 @@ impl<T: Value> Job<'_, T> {
                 }
             }
         }
+    }
+
+    /// The source from the first row on, and how far apart rows are, where they can be multiplied as they lie: one tap, at an even pace, and
+    /// not so far apart that they fight for the same cache sets.
+    fn in_place(
+        &self,
+        layout: &Layout<'_>,
+        task: &Task<'_>,
+        sources: &[isize],
+    ) -> Option<(&[u32], usize)> {
+        let [segment] = task.plan.class.segments.as_slice() else {
+            return None;
+        };
+        let &[first, second, ..] = sources else {
+            return None;
+        };
+        let pace = second - first;
+        let pitch = pace as usize / T::PER_UNIT;
+        let whole = self.columns % layout.kernel.nr == 0 && self.depth % T::PER_UNIT == 0;
+        let even = pace > 0
+            && pace as usize % T::PER_UNIT == 0
+            && sources.windows(2).all(|pair| pair[1] - pair[0] == pace);
+        let from = (first + segment.offset) as usize;
+        (!layout.kernel.tiled && whole && even && pitch <= FARTHEST)
+            .then(|| (units(&self.source[from..]), pitch))
     }
 }

@@ -35,31 +35,36 @@ trait Simd {
     unsafe fn dot(a: Self::U, b: Self::U, c: Self::V) -> Self::V;
 }
 
-/// The sums of a tile, written once for all instruction sets.
+/// The sums of a tile, written once for all instruction sets: rows `row` units apart, k-steps `STEP`.
 ///
 /// # Safety
 /// Reads as the equation of [`super::tile`] says; the processor has the instructions of `S`.
 #[inline(always)]
-unsafe fn sums<S: Simd, const M: usize, const ROW: usize, const STEP: usize>(
+unsafe fn sums<S: Simd, const M: usize, const STEP: usize>(
     runs: &[Run],
     a: *const u32,
+    row: usize,
     b: *const u32,
 ) -> [[S::V; 2]; M] {
     // SAFETY: the caller's.
     unsafe {
         let mut acc = [[S::zero(); 2]; M];
         for run in runs {
-            let mut a = a.add(run.a * STEP);
+            // A pointer for every four rows: more would not stay in registers.
+            let first = a.add(run.a * STEP);
+            let mut a: [*const u32; M] = std::array::from_fn(|q| first.wrapping_add(4 * q * row));
             let mut b = b.add(run.b * 2 * S::LANES);
             for _ in 0..run.len {
                 let b0 = S::units(b);
                 let b1 = S::units(b.add(S::LANES));
                 for (i, acc) in acc.iter_mut().enumerate() {
-                    let x = S::splat(*a.add(i * ROW));
+                    let x = S::splat(*a[i / 4].add(i % 4 * row));
                     acc[0] = S::dot(x, b0, acc[0]);
                     acc[1] = S::dot(x, b1, acc[1]);
                 }
-                a = a.add(STEP);
+                for a in &mut a[..M.div_ceil(4)] {
+                    *a = a.wrapping_add(STEP);
+                }
                 b = b.add(2 * S::LANES);
             }
         }
@@ -82,7 +87,7 @@ unsafe fn tile<S: Simd, const M: usize, const ROW: usize, const STEP: usize>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let acc = sums::<S, M, ROW, STEP>(runs, a, b);
+        let acc = sums::<S, M, STEP>(runs, a, ROW, b);
         for (i, acc) in acc.iter().enumerate() {
             let c0 = c.add(*rows.get_unchecked(i));
             let c1 = c0.add(S::LANES);
@@ -99,18 +104,19 @@ unsafe fn tile<S: Simd, const M: usize, const ROW: usize, const STEP: usize>(
 /// A tile whose sums are finished as [`super::finish`] says, rounded and kept.
 ///
 /// # Safety
-/// As [`sums`]; the addresses of `end` hold a panel's columns, and `M` rows of them can be written from `end.to` and read from a residual.
+/// As [`sums`], with rows `pitch` apart; the addresses of `end` hold a panel's columns, and `M` rows of them can be written from `end.to` and read from a residual.
 #[inline(always)]
 unsafe fn finished<S: Simd, const M: usize>(
     runs: &[Run],
     a: *const u32,
+    pitch: usize,
     b: *const u32,
     end: &End,
     rows: &[usize],
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let acc = sums::<S, M, A_PITCH, 1>(runs, a, b);
+        let acc = sums::<S, M, 1>(runs, a, pitch, b);
         let scale = |v, at| S::mul(v, S::load(end.scale.add(at)));
         let shift = |v, at| S::add(v, S::load(end.bias.add(at)));
         for (i, [v0, v1]) in acc.into_iter().enumerate() {
@@ -238,12 +244,13 @@ macro_rules! compiled {
         unsafe fn $finished<const M: usize>(
             runs: &[Run],
             a: *const u32,
+            pitch: usize,
             b: *const u32,
             end: &End,
             rows: &[usize],
         ) {
             // SAFETY: the caller's.
-            unsafe { finished::<$simd, M>(runs, a, b, end, rows) }
+            unsafe { finished::<$simd, M>(runs, a, pitch, b, end, rows) }
         }
 
         /// # Safety

@@ -74,7 +74,7 @@ pub struct Kernel {
 }
 
 pub(super) type TileFn = unsafe fn(&[Run], *const u32, *const u32, *mut f32, &[usize], Onto);
-pub(super) type FinishFn = unsafe fn(&[Run], *const u32, *const u32, &End, &[usize]);
+pub(super) type FinishFn = unsafe fn(&[Run], *const u32, usize, *const u32, &End, &[usize]);
 
 /// Where finished sums go, for one panel: addresses of its first column, whose values are of the kernel's type.
 pub(super) struct End {
@@ -143,7 +143,11 @@ impl Kernel {
         columns: usize,
         onto: Onto,
     ) {
-        self.check(side, runs, a, b, rows.len());
+        let (row, step) = match side {
+            Side::Rows => (A_PITCH, 1),
+            Side::Steps => (1, K_PITCH),
+        };
+        self.check(runs, (a, row, step), b, rows.len());
         for row in rows {
             assert!(row + column + columns <= out.len());
         }
@@ -195,7 +199,7 @@ impl Kernel {
     pub unsafe fn finish<T: Value>(
         &self,
         runs: &[Run],
-        a: &[u32],
+        (a, pitch): (&[u32], usize),
         b: &[u32],
         finish: &Finish<'_, T>,
         affine: &[[f32; MAX_NR]; 2],
@@ -211,7 +215,7 @@ impl Kernel {
             fetch_rows(residual.as_ptr(), rows, column, columns);
         }
         if columns == self.nr && !self.finished.is_empty() {
-            self.check(Side::Rows, runs, a, b, rows.len());
+            self.check(runs, (a, pitch, 1), b, rows.len());
             let least = (finish.residual).map_or(out.len(), |all| all.len().min(out.len()));
             for row in rows {
                 assert!(row + column + columns <= least);
@@ -231,10 +235,11 @@ impl Kernel {
                     },
                     relu: finish.relu,
                 };
-                self.finished[rows.len() - 1](runs, a.as_ptr(), b.as_ptr(), &end, rows);
+                self.finished[rows.len() - 1](runs, a.as_ptr(), pitch, b.as_ptr(), &end, rows);
             }
             return;
         }
+        assert_eq!(pitch, A_PITCH);
         let mut tile = [0f32; MAX_MR * MAX_NR];
         let offsets = self.offsets();
         let mut before = Onto::Nothing;
@@ -255,21 +260,23 @@ impl Kernel {
 
     /// Panics unless the product reads inside a and b.
     #[inline(always)]
-    fn check(&self, side: Side, runs: &[Run], a: &[u32], b: &[u32], height: usize) {
+    fn check(
+        &self,
+        runs: &[Run],
+        (a, row, step): (&[u32], usize, usize),
+        b: &[u32],
+        height: usize,
+    ) {
         // A tiled kernel reads whole tiles: sixteen rows, or two times sixteen, and sixteen units.
         let (last_row, multiple) = match self.tiled {
             true => (height.next_multiple_of(16) - 1, 16),
             false => (height - 1, 1),
         };
-        let (row_pitch, step_pitch) = match side {
-            Side::Rows => (A_PITCH, 1),
-            Side::Steps => (1, K_PITCH),
-        };
         for run in runs {
             let len = run.len.next_multiple_of(multiple);
             assert!(
                 len > 0
-                    && (run.a + len - 1) * step_pitch + last_row * row_pitch < a.len()
+                    && (run.a + len - 1) * step + last_row * row < a.len()
                     && (run.b + len) * self.nr <= b.len()
             );
         }
@@ -357,7 +364,16 @@ mod tests {
                     // SAFETY: the kernel is that of `T`, the output this call's own and written, the rows are distinct.
                     unsafe {
                         kernel.finish(
-                            runs, &a, &b, &finish, &affine, shared, &rows, 0, columns, onto,
+                            runs,
+                            (&a, A_PITCH),
+                            &b,
+                            &finish,
+                            &affine,
+                            shared,
+                            &rows,
+                            0,
+                            columns,
+                            onto,
                         );
                     }
                     out.iter().map(|x| x.get().to_bits()).collect::<Vec<u32>>()
