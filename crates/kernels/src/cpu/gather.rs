@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The weights are packed into panels of `NR` columns, once per call or once for many; each task copies the rows it needs next to
-//! each other and multiplies them tile by tile, where sums are complete before they leave the registers: finished, rounded once and
+//! each other, unless they lie at an even pace already, and multiplies them tile by tile, where sums are complete before they leave the registers: finished, rounded once and
 //! stored. No im2col matrix is ever formed, and taps that lie in the padding are never multiplied (see [`super::plan`]).
 
 use rayon::prelude::*;
@@ -483,14 +483,17 @@ impl<T: Value> Job<'_, T> {
         let &[first, second, ..] = sources else {
             return None;
         };
-        let pace = second - first;
-        let pitch = pace as usize / T::PER_UNIT;
-        let whole = self.columns % layout.kernel.nr == 0 && self.depth % T::PER_UNIT == 0;
-        let even = pace > 0
-            && pace as usize % T::PER_UNIT == 0
-            && sources.windows(2).all(|pair| pair[1] - pair[0] == pace);
-        let from = (first + segment.offset) as usize;
-        (!layout.kernel.tiled && whole && even && pitch <= FARTHEST)
-            .then(|| (units(&self.source[from..]), pitch))
+        let pace = usize::try_from(second - first).ok()?;
+        let pitch = pace / T::PER_UNIT;
+        let whole = self.columns.is_multiple_of(layout.kernel.nr)
+            && self.depth.is_multiple_of(T::PER_UNIT)
+            && pace.is_multiple_of(T::PER_UNIT);
+        let even = sources
+            .windows(2)
+            .all(|pair| pair[1] - pair[0] == second - first);
+        let source = &self.source[(first + segment.offset) as usize..];
+        let aligned = source.as_ptr().cast::<u32>().is_aligned();
+        (!layout.kernel.tiled && whole && even && aligned && pitch <= FARTHEST)
+            .then(|| (units(source), pitch))
     }
 }

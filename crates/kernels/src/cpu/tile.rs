@@ -6,10 +6,9 @@
 //!
 //! Both operands are made of 32-bit units, one f32 or two bf16 ([`super::value`]); a product of units is one
 //! multiplication or two, summed in f32. `b` is a panel of `NR` columns, row after row; `a` is broadcast unit by unit.
-//! Its rows lie either `A_PITCH` apart with k contiguous ([`Side::Rows`]: copies of gathered rows) or its k-steps lie
-//! `K_PITCH` apart with rows contiguous ([`Side::Steps`]: a reduction over pixels). The pitches are constants so that
-//! every address is one register plus a displacement, and no power of two so that rows do not fight for the same cache
-//! sets.
+//! Its rows lie some pitch apart with k contiguous ([`Side::Rows`]: rows of pixels, or copies of gathered ones, `A_PITCH` apart), or its
+//! k-steps lie `K_PITCH` apart with rows contiguous ([`Side::Steps`]: a reduction over pixels). `A_PITCH` is no power of two, so that rows
+//! do not fight for the same cache sets.
 //!
 //! Sums end in memory, to be added to ([`Kernel::run`]), or are complete: then they are finished as [`super::finish`] says and rounded before they
 //! leave the registers ([`Kernel::finish`]).
@@ -189,7 +188,7 @@ impl Kernel {
     }
 
     /// Computes one tile of [`Side::Rows`], finishes its sums and stores them as values: row i at `rows[i] + column`, `columns` wide.
-    /// `affine` is [`Finish::affine`] of these columns. With `onto`, they are added to what is there, and nothing else may be asked for.
+    /// Rows of a lie the given pitch apart; `A_PITCH` where columns are fewer than a panel's. `affine` is [`Finish::affine`] of these columns. With `onto`, they are added to what is there, and nothing else may be asked for.
     ///
     /// # Safety
     /// The kernel is that of `T`. No other task touches those values meanwhile, and rows are distinct; where the sums are added to what

@@ -4,6 +4,7 @@
 //! between nodes is f32. Inside one node neither is true: gradients are summed where they are computed, and activations
 //! are kept as f32 or bf16 ([`Precision`]).
 
+mod entry;
 mod node;
 mod shapes;
 mod tape;

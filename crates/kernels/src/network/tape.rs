@@ -1,8 +1,8 @@
 //! A network's passes: forward with a tape of what backward needs, backward along it, and inference without one.
 
 use candle_core::Result;
-use rayon::prelude::*;
 
+use super::entry::Entry;
 use super::shapes::{Shapes, StepShape};
 use super::{ConvNorm, Network, Step};
 use crate::batch_norm::Activation;
@@ -13,7 +13,7 @@ use crate::cpu::value::Value;
 use crate::cpu::weight_grad::conv_backward_weight;
 use crate::cpu::weights::{Packed, Weights};
 use crate::cpu::{pointwise, pool, with_values};
-use crate::geometry::{ConvConfig, ConvShape};
+use crate::geometry::ConvShape;
 
 const NAME: &str = "network";
 
@@ -47,98 +47,6 @@ pub struct Forward<T> {
 pub struct Gradients {
     pub input: Option<Vec<f32>>,
     pub parameters: Vec<Option<Vec<f32>>>,
-}
-
-/// The first layer's view of its input: padded with pixels and channels of zeros, so that a window's rows are
-/// contiguous, all pixels see all taps, and channels make whole units.
-#[derive(Clone, Copy)]
-struct Entry {
-    /// As the caller has it.
-    outer: ConvShape,
-    /// As it is computed.
-    inner: ConvShape,
-}
-
-impl Entry {
-    fn new<T: Value>(outer: ConvShape) -> Self {
-        let c = match outer.cfg.groups {
-            1 => outer.c.next_multiple_of(T::PER_UNIT),
-            _ => outer.c,
-        };
-        let inner = ConvShape {
-            h: outer.h + 2 * outer.cfg.padding,
-            w: outer.w + 2 * outer.cfg.padding,
-            c,
-            cfg: ConvConfig {
-                padding: 0,
-                ..outer.cfg
-            },
-            ..outer
-        };
-        Self { outer, inner }
-    }
-
-    /// Index pairs (outer, inner) of the first channel of every pixel of an image.
-    fn pixels(&self) -> impl Iterator<Item = (usize, usize)> {
-        let (o, i, p) = (self.outer, self.inner, self.outer.cfg.padding);
-        (0..o.h).flat_map(move |y| {
-            (0..o.w).map(move |x| {
-                let outer = (y * o.w + x) * o.c;
-                (outer, ((y + p) * i.w + x + p) * i.c)
-            })
-        })
-    }
-
-    fn input<T: Value>(&self, x: &[f32]) -> Vec<T> {
-        let (o, i) = (self.outer, self.inner);
-        let (from, to) = (o.h * o.w * o.c, i.h * i.w * i.c);
-        let mut values = vec![T::ZERO; i.n * to];
-        let images = values.par_chunks_mut(to).zip(x.par_chunks(from));
-        images.for_each(|(values, x)| {
-            for (from, to) in self.pixels() {
-                for (to, x) in values[to..].iter_mut().zip(&x[from..from + o.c]) {
-                    *to = T::of(*x);
-                }
-            }
-        });
-        values
-    }
-
-    fn input_gradient<T: Value>(&self, dx: &[T]) -> Vec<f32> {
-        let (o, i) = (self.outer, self.inner);
-        let (to, from) = (o.h * o.w * o.c, i.h * i.w * i.c);
-        let mut values = vec![0f32; o.n * to];
-        let images = values.par_chunks_mut(to).zip(dx.par_chunks(from));
-        images.for_each(|(values, dx)| {
-            for (to, from) in self.pixels() {
-                for (to, x) in values[to..to + o.c].iter_mut().zip(&dx[from..]) {
-                    *to = x.get();
-                }
-            }
-        });
-        values
-    }
-
-    /// `[O, kh, kw, C]` with as many channels as are computed.
-    fn weight(&self, w: &[f32]) -> Vec<f32> {
-        let (from, to) = (self.outer.c, self.inner.c);
-        let mut padded = vec![0f32; w.len() / from * to];
-        for (to, from) in padded.chunks_exact_mut(to).zip(w.chunks_exact(from)) {
-            to[..from.len()].copy_from_slice(from);
-        }
-        padded
-    }
-
-    /// The gradient without the channels that only pad.
-    fn weight_gradient(&self, dw: Vec<f32>) -> Vec<f32> {
-        match self.outer.c == self.inner.c {
-            true => dw,
-            false => (dw.chunks_exact(self.inner.c))
-                .flat_map(|dw| &dw[..self.outer.c])
-                .copied()
-                .collect(),
-        }
-    }
 }
 
 /// Runs `f` on a layer's shape and weight as they are computed.
