@@ -187,7 +187,7 @@ impl Sum {
 }
 
 /// [N, H, W, C], [O, kh, kw], stride, padding, dilation, groups
-const SHAPES: [([usize; 4], [usize; 3], [usize; 4]); 23] = [
+const SHAPES: [([usize; 4], [usize; 3], [usize; 4]); 26] = [
     ([9, 1, 1, 16], [16, 3, 3], [1, 1, 1, 1]),
     ([3, 2, 1, 40], [8, 3, 3], [1, 1, 1, 1]),
     ([2, 8, 8, 64], [64, 1, 1], [1, 0, 1, 1]),
@@ -211,6 +211,10 @@ const SHAPES: [([usize; 4], [usize; 3], [usize; 4]); 23] = [
     ([2, 6, 8, 40], [36, 3, 3], [1, 0, 1, 1]),
     ([1, 4, 4, 600], [34, 3, 3], [1, 2, 1, 1]),
     ([5, 4, 6, 66], [130, 3, 3], [1, 1, 1, 1]),
+    // Rows where they lie: of a group, and of so many channels that they are summed in parts, or too far apart.
+    ([3, 4, 4, 64], [64, 1, 1], [1, 0, 1, 2]),
+    ([3, 3, 3, 800], [64, 1, 1], [1, 0, 1, 1]),
+    ([2, 2, 2, 1100], [32, 1, 1], [1, 0, 1, 1]),
 ];
 
 #[test]

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use super::buffer::Shared;
 use super::isa::vectorised;
 use super::norm::rectify;
-use super::tile::MAX_NR;
+use super::tile::{MAX_MR, MAX_NR};
 use super::value::{Value, lanes};
 
 /// What happens to a complete sum before it is stored.
@@ -68,27 +68,38 @@ impl<T: Value> Finish<'_, T> {
         debug_assert!(!onto || self.is_nothing());
         // SAFETY: the caller's; targets are distinct, so the parts do not overlap.
         let row = |target: usize| unsafe { out.part(target + column, target + column + width) };
-        if onto {
-            // SAFETY: written before, by the caller's promise.
-            let written = |&t: &usize| unsafe { row(t).assume_init_mut() };
-            let rows: Rows<'_, T> = targets.iter().map(written).collect();
-            add_panel(sums, nr, rows);
-        } else {
-            let rows: NewRows<'_, T> = targets.iter().map(|&t| row(t)).collect();
-            let residual = self.residual.map(|all| {
-                let at = |&target: &usize| &all[target + column..][..width];
-                targets.iter().map(at).collect::<Vec<_>>()
-            });
-            let affine = (&affine[0][..width], &affine[1][..width]);
-            store_panel(sums, nr, affine, residual.as_deref(), self.relu, rows);
+        let affine = (&affine[0][..width], &affine[1][..width]);
+        for (targets, sums) in targets.chunks(MAX_MR).zip(sums.chunks(MAX_MR * nr)) {
+            if onto {
+                let mut rows: [&mut [T]; MAX_MR] = std::array::from_fn(|_| Default::default());
+                for (to, target) in rows.iter_mut().zip(targets) {
+                    // SAFETY: written before, by the caller's promise.
+                    *to = unsafe { row(*target).assume_init_mut() };
+                }
+                add_panel(sums, nr, &mut rows[..targets.len()]);
+            } else {
+                let mut rows: [&mut [MaybeUninit<T>]; MAX_MR] =
+                    std::array::from_fn(|_| Default::default());
+                let mut residual = [const { &[] as &[T] }; MAX_MR];
+                for (i, target) in targets.iter().enumerate() {
+                    rows[i] = row(*target);
+                    if let Some(all) = self.residual {
+                        residual[i] = &all[target + column..][..width];
+                    }
+                }
+                let residual = self.residual.map(|_| &residual[..]);
+                store_panel(
+                    sums,
+                    nr,
+                    affine,
+                    residual,
+                    self.relu,
+                    &mut rows[..targets.len()],
+                );
+            }
         }
     }
 }
-
-/// Rows of an output that hold values.
-pub type Rows<'a, T> = Vec<&'a mut [T]>;
-/// Rows of an output to be written.
-pub type NewRows<'a, T> = Vec<&'a mut [MaybeUninit<T>]>;
 
 /// Asks for the cache lines of what will be read or written when the product is done: rows lie so far apart that the
 /// processor cannot guess them.
@@ -111,8 +122,8 @@ const LANES: usize = 16;
 
 vectorised! {
     /// `rows = act(sums · scale + bias + residual)`
-    pub fn store_panel<T: Value>(sums: &[f32], nr: usize, affine: (&[f32], &[f32]), residual: Option<&[&[T]]>, relu: bool, rows: NewRows<'_, T>) {
-        for (i, row) in rows.into_iter().enumerate() {
+    pub fn store_panel<T: Value>(sums: &[f32], nr: usize, affine: (&[f32], &[f32]), residual: Option<&[&[T]]>, relu: bool, rows: &mut [&mut [MaybeUninit<T>]]) {
+        for (i, row) in rows.iter_mut().enumerate() {
             let sums = &sums[i * nr..][..row.len()];
             let residual = residual.map(|rows| rows[i]);
             let (lanes, rest) = row.as_chunks_mut::<LANES>();
@@ -156,8 +167,8 @@ fn finish<T: Value, const N: usize>(
 
 vectorised! {
     /// `rows += sums`
-    pub fn add_panel<T: Value>(sums: &[f32], nr: usize, rows: Rows<'_, T>) {
-        for (i, row) in rows.into_iter().enumerate() {
+    pub fn add_panel<T: Value>(sums: &[f32], nr: usize, rows: &mut [&mut [T]]) {
+        for (i, row) in rows.iter_mut().enumerate() {
             let sums = &sums[i * nr..][..row.len()];
             let (lanes, rest) = row.as_chunks_mut::<LANES>();
             let whole = lanes.len() * LANES;

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The weights are packed into panels of `NR` columns, once per call or once for many; each task copies the rows it needs next to
-//! each other, unless they lie at an even pace already, and multiplies them tile by tile, where sums are complete before they leave the registers: finished, rounded once and
+//! each other, unless they lie at an even pace already, and multiplies them tile by tile, where sums are complete before they leave the registers, but in AMX and narrow panels: finished, rounded once and
 //! stored. No im2col matrix is ever formed, and taps that lie in the padding are never multiplied (see [`super::plan`]).
 
 use rayon::prelude::*;
@@ -25,7 +25,8 @@ use crate::geometry::ConvShape;
 /// Tasks to aim for: enough for a big machine, few enough to keep packing cheap. Never the number of threads: the
 /// partition must not depend on it.
 const TASKS: usize = 16;
-/// Bytes of copied rows that a task aims for, so that they and a panel stay in most cores' second cache.
+/// Bytes of copied rows that a task aims for, so that they and a panel stay in most cores' second cache; but two register tiles of rows at
+/// least, which are more where windows are wide and channels many.
 const CACHE: usize = 384 << 10;
 /// Units between rows that are multiplied where they lie. Farther apart, those of a tile fight for the same cache sets.
 const FARTHEST: usize = 512;
@@ -203,6 +204,8 @@ struct Plan<'a> {
     chunks: Vec<Chunk>,
     /// Those of all chunks, which are copied one after the other.
     runs: Vec<Run>,
+    /// The same where the rows of a single tap are not copied.
+    runs_in_place: Vec<Run>,
 }
 
 impl<'a> Plan<'a> {
@@ -215,7 +218,9 @@ impl<'a> Plan<'a> {
             rows: rows.max(2 * kernel.mr),
             chunks,
             runs: Vec::new(),
+            runs_in_place: Vec::new(),
         };
+        let mut done = 0;
         for (i, chunk) in plan.chunks.iter().enumerate() {
             let first = i * plan.chunk_len();
             let moved = |run: &Run| Run {
@@ -223,6 +228,10 @@ impl<'a> Plan<'a> {
                 ..*run
             };
             plan.runs.extend(chunk.runs.iter().map(moved));
+            for run in &chunk.runs {
+                plan.runs_in_place.push(Run { a: done, ..*run });
+                done += run.len;
+            }
         }
         plan
     }
@@ -236,7 +245,11 @@ impl<'a> Plan<'a> {
         space: &'s mut Scratch,
     ) -> &'s [u32] {
         let chunk_len = self.chunk_len() * T::PER_UNIT;
-        let a = space.get::<T>(self.chunks.len() * chunk_len);
+        let spare = match kernel.tiled {
+            true => SPARE_ROWS * A_PITCH * T::PER_UNIT, // behind the last chunk
+            false => 0,
+        };
+        let a = space.get::<T>(self.chunks.len() * chunk_len + spare);
         for (chunk, a) in self.chunks.iter().zip(a.chunks_exact_mut(chunk_len)) {
             chunk.pack(source, sources, kernel.tiled, a);
         }
@@ -245,7 +258,7 @@ impl<'a> Plan<'a> {
 
     /// Units of one copied chunk.
     fn chunk_len(&self) -> usize {
-        (self.rows + SPARE_ROWS) * A_PITCH
+        self.rows * A_PITCH
     }
 }
 
@@ -436,14 +449,8 @@ impl<T: Value> Job<'_, T> {
             }
         }
         let (sources, targets) = (&sources[..count], &targets[..count]);
-        let whole;
         let (runs, a, pitch) = match self.in_place(layout, task, sources) {
-            Some((a, pitch)) => {
-                let len = self.depth / T::PER_UNIT;
-                let b = task.plan.class.segments[0].tap * len;
-                whole = [Run { a: 0, b, len }];
-                (&whole[..], a, pitch)
-            }
+            Some((a, pitch)) => (&task.plan.runs_in_place[..], a, pitch),
             None => {
                 let a = task.plan.copy(self.source, sources, kernel, &mut space.a);
                 (&task.plan.runs[..], a, A_PITCH)

@@ -7,7 +7,7 @@
 use half::bf16;
 
 use super::norm::rectify;
-use super::tile::{A_PITCH, End, FinishFn, K_PITCH, Kernel, Onto, Run, TileFn};
+use super::tile::{A_PITCH, End, FinishFn, K_PITCH, KC, Kernel, Onto, Run, TileFn};
 use super::value::Value;
 
 /// A vector register of sums, and what is multiplied into it.
@@ -35,47 +35,44 @@ trait Simd {
     unsafe fn dot(a: Self::U, b: Self::U, c: Self::V) -> Self::V;
 }
 
-/// The sums of a tile, written once for all instruction sets: rows `row` units apart, k-steps `STEP`.
+/// Adds one run's products to the sums of a tile; written once for all instruction sets. Rows lie `row` units apart, k-steps `STEP`.
 ///
 /// # Safety
 /// Reads as the equation of [`super::tile`] says; the processor has the instructions of `S`.
 #[inline(always)]
-unsafe fn sums<S: Simd, const M: usize, const STEP: usize>(
-    runs: &[Run],
+unsafe fn multiply<S: Simd, const M: usize, const STEP: usize>(
+    acc: &mut [[S::V; 2]; M],
+    run: &Run,
     a: *const u32,
     row: usize,
     b: *const u32,
-) -> [[S::V; 2]; M] {
+) {
     // SAFETY: the caller's.
     unsafe {
-        let mut acc = [[S::zero(); 2]; M];
-        for run in runs {
-            // A pointer for every four rows: more would not stay in registers.
-            let first = a.add(run.a * STEP);
-            let mut a: [*const u32; M] = std::array::from_fn(|q| first.wrapping_add(4 * q * row));
-            let mut b = b.add(run.b * 2 * S::LANES);
-            for _ in 0..run.len {
-                let b0 = S::units(b);
-                let b1 = S::units(b.add(S::LANES));
-                for (i, acc) in acc.iter_mut().enumerate() {
-                    let x = S::splat(*a[i / 4].add(i % 4 * row));
-                    acc[0] = S::dot(x, b0, acc[0]);
-                    acc[1] = S::dot(x, b1, acc[1]);
-                }
-                for a in &mut a[..M.div_ceil(4)] {
-                    *a = a.wrapping_add(STEP);
-                }
-                b = b.add(2 * S::LANES);
+        // A pointer for every four rows: more would not stay in registers.
+        let first = a.add(run.a * STEP);
+        let mut a: [*const u32; M] = std::array::from_fn(|q| first.wrapping_add(4 * q * row));
+        let mut b = b.add(run.b * 2 * S::LANES);
+        for _ in 0..run.len {
+            let b0 = S::units(b);
+            let b1 = S::units(b.add(S::LANES));
+            for (i, acc) in acc.iter_mut().enumerate() {
+                let x = S::splat(*a[i / 4].add(i % 4 * row));
+                acc[0] = S::dot(x, b0, acc[0]);
+                acc[1] = S::dot(x, b1, acc[1]);
             }
+            for a in &mut a[..M.div_ceil(4)] {
+                *a = a.wrapping_add(STEP);
+            }
+            b = b.add(2 * S::LANES);
         }
-        acc
     }
 }
 
 /// A tile whose sums go to memory.
 ///
 /// # Safety
-/// As [`sums`]; `M` rows of a panel's width can be written from `c`, and read where the sums are added.
+/// As [`multiply`]; `M` rows of a panel's width can be written from `c`, and read where the sums are added.
 #[inline(always)]
 unsafe fn tile<S: Simd, const M: usize, const ROW: usize, const STEP: usize>(
     runs: &[Run],
@@ -87,7 +84,10 @@ unsafe fn tile<S: Simd, const M: usize, const ROW: usize, const STEP: usize>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let acc = sums::<S, M, STEP>(runs, a, ROW, b);
+        let mut acc = [[S::zero(); 2]; M];
+        for run in runs {
+            multiply::<S, M, STEP>(&mut acc, run, a, ROW, b);
+        }
         for (i, acc) in acc.iter().enumerate() {
             let c0 = c.add(*rows.get_unchecked(i));
             let c1 = c0.add(S::LANES);
@@ -101,10 +101,11 @@ unsafe fn tile<S: Simd, const M: usize, const ROW: usize, const STEP: usize>(
     }
 }
 
-/// A tile whose sums are finished as [`super::finish`] says, rounded and kept.
+/// A tile whose sums are finished as [`super::finish`] says, rounded and kept. Runs are summed by themselves up to [`KC`] steps: a sum of
+/// sums rounds less than one long chain.
 ///
 /// # Safety
-/// As [`sums`], with rows `pitch` apart; the addresses of `end` hold a panel's columns, and `M` rows of them can be written from `end.to` and read from a residual.
+/// As [`multiply`], with rows `pitch` apart; the addresses of `end` hold a panel's columns, and `M` rows of them can be written from `end.to` and read from a residual.
 #[inline(always)]
 unsafe fn finished<S: Simd, const M: usize>(
     runs: &[Run],
@@ -116,7 +117,17 @@ unsafe fn finished<S: Simd, const M: usize>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let acc = sums::<S, M, 1>(runs, a, pitch, b);
+        let mut acc = [[S::zero(); 2]; M];
+        let (mut before, mut steps) = (None, 0);
+        for run in runs {
+            if steps > 0 && steps + run.len > KC {
+                before = Some(plus::<S, M>(before, acc));
+                (acc, steps) = ([[S::zero(); 2]; M], 0);
+            }
+            multiply::<S, M, 1>(&mut acc, run, a, pitch, b);
+            steps += run.len;
+        }
+        acc = plus::<S, M>(before, acc);
         let scale = |v, at| S::mul(v, S::load(end.scale.add(at)));
         let shift = |v, at| S::add(v, S::load(end.bias.add(at)));
         for (i, [v0, v1]) in acc.into_iter().enumerate() {
@@ -134,6 +145,26 @@ unsafe fn finished<S: Simd, const M: usize>(
             S::put(end.to.cast::<S::Kept>().add(row), v0, v1);
         }
     }
+}
+
+/// The sum of both tiles, or the second.
+///
+/// # Safety
+/// The processor has the instructions of `S`.
+#[inline(always)]
+unsafe fn plus<S: Simd, const M: usize>(
+    before: Option<[[S::V; 2]; M]>,
+    mut acc: [[S::V; 2]; M],
+) -> [[S::V; 2]; M] {
+    if let Some(before) = before {
+        for (acc, before) in acc.iter_mut().zip(before) {
+            for (sum, before) in acc.iter_mut().zip(before) {
+                // SAFETY: the caller's.
+                *sum = unsafe { S::add(before, *sum) };
+            }
+        }
+    }
+    acc
 }
 
 /// Eight lanes of plain Rust.

@@ -127,7 +127,8 @@ impl Kernel {
     /// Computes one tile into `out`: row i at `rows[i] + column`, `columns` values wide.
     ///
     /// # Safety
-    /// No other task touches those values meanwhile; with [`Onto::Sum`] they have been written before.
+    /// No other task touches those values meanwhile; with [`Onto::Sum`] they have been written before. The thread has
+    /// [entered](Self::enter).
     #[allow(clippy::too_many_arguments)]
     #[inline]
     pub unsafe fn run(
@@ -188,10 +189,10 @@ impl Kernel {
     }
 
     /// Computes one tile of [`Side::Rows`], finishes its sums and stores them as values: row i at `rows[i] + column`, `columns` wide.
-    /// Rows of a lie the given pitch apart; `A_PITCH` where columns are fewer than a panel's. `affine` is [`Finish::affine`] of these columns. With `onto`, they are added to what is there, and nothing else may be asked for.
+    /// Rows of a lie the given pitch apart; `A_PITCH` where sums pass through memory: columns fewer than a panel's, or a kernel that has no other way. `affine` is [`Finish::affine`] of these columns. With `onto`, they are added to what is there, and nothing else may be asked for.
     ///
     /// # Safety
-    /// The kernel is that of `T`. No other task touches those values meanwhile, and rows are distinct; where the sums are added to what
+    /// The kernel is that of `T`, and the thread has [entered](Self::enter) it. No other task touches those values meanwhile, and rows are distinct; where the sums are added to what
     /// is there, it has been written before.
     #[allow(clippy::too_many_arguments)]
     #[inline]
@@ -317,7 +318,7 @@ mod tests {
     }
 
     fn finished_in_registers_as_in_memory<T: Value>() {
-        let kernel = Kernel::of::<T>();
+        let kernel = Kernel::of::<T>().untiled(); // tiles of AMX have nothing to finish in
         let in_memory = Kernel {
             finished: &[],
             ..*kernel

@@ -202,6 +202,7 @@ impl<T: Value> Product<'_, T> {
     fn compute(&self, onto: Option<Vec<T>>, pack: impl Pack) -> Vec<T> {
         let panels = self.panels();
         let groups = (panels * self.panel() * size_of::<u32>()).div_ceil(MEMORY);
+        let groups = groups.min(panels); // of very many channels a panel alone is more
         self.store(onto, |out| {
             for group in 0..groups {
                 let range = panels * group / groups..panels * (group + 1) / groups;

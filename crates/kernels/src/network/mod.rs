@@ -254,7 +254,7 @@ impl Prepared {
     }
 
     /// The features `[N, O]` of images `[N, H, W, C]`, without a graph. Many images are taken 64 at a time, side by side: threads
-    /// then seldom wait for one another between layers, and no more memory is needed than for a few such parts.
+    /// then seldom wait for one another between layers, and about one part per thread is in memory.
     ///
     /// # Errors
     /// Images of another size, or a tensor on another device or of another type.

@@ -50,6 +50,7 @@ fn geometries() -> Vec<Conv> {
         [3, 2, 2, 300, 33, 3, 3, 1, 1, 1, 1],
         // So many weights that their panels go in groups, of the output and of the input gradient.
         [1, 4, 4, 288, 512, 3, 3, 1, 1, 1, 1],
+        [1, 4, 4, 4100, 32, 3, 3, 1, 1, 1, 1],
     ];
     table
         .into_iter()
