@@ -4,9 +4,10 @@
 //! target[pixel, j] = act(scale[j] · Σ_taps Σ_k source[pixel + tap, k] · weight[tap, k, j] + bias[j] + residual[pixel, j])
 //! ```
 //!
-//! The weights are packed into panels of `NR` columns, once per call or once for many; each task copies the rows it needs next to
-//! each other, unless they lie at an even pace already, and multiplies them tile by tile, where sums are complete before they leave the registers, but in AMX and narrow panels: finished, rounded once and
-//! stored. No im2col matrix is ever formed, and taps that lie in the padding are never multiplied (see [`super::plan`]).
+//! The weights are packed into panels of `NR` columns, once per call or once for many; each task copies the rows it needs next to each
+//! other, unless they lie at an even pace already, and multiplies them tile by tile. Sums are complete before they leave the registers
+//! (but in AMX and in narrow panels): finished, rounded once and stored. No im2col matrix is ever formed, and taps that lie in the
+//! padding are never multiplied (see [`super::plan`]).
 
 use rayon::prelude::*;
 
@@ -30,7 +31,7 @@ const TASKS: usize = 16;
 const CACHE: usize = 384 << 10;
 /// Units between rows that are multiplied where they lie. Farther apart, those of a tile fight for the same cache sets.
 const FARTHEST: usize = 512;
-/// Rows that a tiled kernel may read beyond those of its block.
+/// Rows that a tiled kernel may read beyond the last.
 const SPARE_ROWS: usize = 32;
 /// Units that a tiled kernel may read beyond a panel.
 const SPARE_STEPS: usize = 16;

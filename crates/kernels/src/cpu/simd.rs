@@ -1,6 +1,6 @@
 //! The register tile, compiled for every instruction set.
 //!
-//! One generic body ([`tile`]) over a few vector operations; each set adds the operations, the heights that fit its registers,
+//! Two generic bodies ([`tile`], [`finished`]) over a dozen vector operations; each set adds the operations, the heights that fit its registers,
 //! and the features that the compiler may use. bf16 pairs are multiplied as they are (AVX-512 BF16) or widened first. Tiles of
 //! AMX have a file of their own ([`super::amx`]).
 
@@ -105,7 +105,8 @@ unsafe fn tile<S: Simd, const M: usize, const ROW: usize, const STEP: usize>(
 /// sums rounds less than one long chain.
 ///
 /// # Safety
-/// As [`multiply`], with rows `pitch` apart; the addresses of `end` hold a panel's columns, and `M` rows of them can be written from `end.to` and read from a residual.
+/// As [`multiply`], with rows `pitch` apart; the addresses of `end` hold a panel's columns, and `M` rows of them can be written from
+/// `end.to` and read from a residual.
 #[inline(always)]
 unsafe fn finished<S: Simd, const M: usize>(
     runs: &[Run],

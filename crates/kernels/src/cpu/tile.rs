@@ -189,11 +189,13 @@ impl Kernel {
     }
 
     /// Computes one tile of [`Side::Rows`], finishes its sums and stores them as values: row i at `rows[i] + column`, `columns` wide.
-    /// Rows of a lie the given pitch apart; `A_PITCH` where sums pass through memory: columns fewer than a panel's, or a kernel that has no other way. `affine` is [`Finish::affine`] of these columns. With `onto`, they are added to what is there, and nothing else may be asked for.
+    /// Rows of a lie the given pitch apart; `A_PITCH` where sums pass through memory, with columns fewer than a panel's or a kernel that
+    /// has no other way. `affine` is [`Finish::affine`] of these columns. With `onto`, they are added to what is there, and nothing else
+    /// may be asked for.
     ///
     /// # Safety
-    /// The kernel is that of `T`, and the thread has [entered](Self::enter) it. No other task touches those values meanwhile, and rows are distinct; where the sums are added to what
-    /// is there, it has been written before.
+    /// The kernel is that of `T`, and the thread has [entered](Self::enter) it. No other task touches those values meanwhile, and rows are
+    /// distinct; where the sums are added to what is there, it has been written before.
     #[allow(clippy::too_many_arguments)]
     #[inline]
     pub unsafe fn finish<T: Value>(

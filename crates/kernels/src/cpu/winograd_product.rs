@@ -201,8 +201,8 @@ impl<T: Value> Product<'_, T> {
     /// Packs the weights and multiplies, some panels at a time.
     fn compute(&self, onto: Option<Vec<T>>, pack: impl Pack) -> Vec<T> {
         let panels = self.panels();
-        let groups = (panels * self.panel() * size_of::<u32>()).div_ceil(MEMORY);
-        let groups = groups.min(panels); // of very many channels a panel alone is more
+        let bytes = panels * self.panel() * size_of::<u32>();
+        let groups = bytes.div_ceil(MEMORY).min(panels); // of very many channels a panel alone is more
         self.store(onto, |out| {
             for group in 0..groups {
                 let range = panels * group / groups..panels * (group + 1) / groups;
