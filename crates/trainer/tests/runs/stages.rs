@@ -180,22 +180,24 @@ fn every_stage_learns() {
         "contrastive/pretrain",
         "contrastive/probe",
         "contrastive/head",
+        "finetuned/finetune",
     ] {
-        let losses: Vec<f64> = lines
+        let epochs: Vec<_> = lines
             .iter()
             .filter(|l| l["event"] == "epoch" && l["stage"] == stage)
-            .map(|l| l["loss"].as_f64().unwrap())
             .collect();
-        let (first, last) = (losses[0], losses[losses.len() - 1]);
+        let loss = |i: usize| epochs[i]["loss"].as_f64().unwrap();
+        let (first, last) = (loss(0), loss(epochs.len() - 1));
         assert!(last < 0.9 * first, "{stage}: {first} → {last}");
+        // Of the 200 training images, where chance is 0.1; 60 test images are too few to tell.
+        if stage != "contrastive/pretrain" {
+            let accuracy = epochs[epochs.len() - 1]["accuracy"].as_f64().unwrap();
+            assert!(accuracy > 0.5, "{stage}: {accuracy}");
+        }
     }
-    for (arm, result) in &experiment.results().unwrap().arms {
-        assert!(
-            result.test.classification.top1 > 0.13,
-            "{arm}: {}",
-            result.test.classification.top1
-        );
-    }
+    let results = experiment.results().unwrap();
+    let arms: Vec<&str> = results.arms.keys().map(String::as_str).collect();
+    assert_eq!(arms, ["baseline", "contrastive", "finetuned"]);
 }
 
 #[test]
