@@ -95,7 +95,7 @@ fn last_readers(network: &Network, output: usize) -> Vec<usize> {
 
 /// For every slot whether it is kept for the backward pass: what a layer multiplies or pools, what a pooling gave, and what a ReLU gave
 /// after a residual. A shortcut's own normalised values, say, are only added, and their gradient needs none of them. What is its layer's
-/// sums normalised, and no more, is not kept either: [`Tape::restore`] computes it again in one pass, which costs less than its memory.
+/// sums normalised, and no more, is not kept either: [`Tape::restore`] computes it again in one pass.
 fn kept_slots(network: &Network) -> Vec<bool> {
     let mut kept = vec![false; network.steps.len() + 1];
     for (i, step) in network.steps.iter().enumerate() {

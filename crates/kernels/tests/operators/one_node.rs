@@ -276,9 +276,16 @@ fn values_and_gradients_are_those_of_the_composition() -> Result<()> {
         assert_eq!(numbers(&first)?, numbers(&got.narrow(0, 0, 1)?)?, "{what}");
         // Used for so many that they are taken in parts.
         let copies = 150 / input[0] + 1;
-        let many = prepared.infer(&Tensor::cat(&vec![single.x.as_tensor(); copies], 0)?)?;
-        let each = numbers(&got)?.repeat(copies);
-        assert!(numbers(&many)? == each, "{what}");
+        let many = Tensor::cat(&vec![single.x.as_tensor(); copies], 0)?;
+        for precision in [Precision::F32, Precision::Bf16] {
+            let each = net.infer(output, &single.x, &given, precision)?;
+            let prepared = net.prepare(output, &single.x, &given, precision)?;
+            let all = numbers(&prepared.infer(&many)?)?;
+            assert!(
+                all == numbers(&each)?.repeat(copies),
+                "{what} {precision:?}"
+            );
+        }
     }
     Ok(())
 }
