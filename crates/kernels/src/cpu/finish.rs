@@ -122,25 +122,30 @@ const LANES: usize = 16;
 
 vectorised! {
     /// `rows = act(sums · scale + bias + residual)`
-    pub fn store_panel<T: Value>(sums: &[f32], nr: usize, affine: (&[f32], &[f32]), residual: Option<&[&[T]]>, relu: bool, rows: &mut [&mut [MaybeUninit<T>]]) {
+    pub fn store_panel<T: Value, const BF16: bool>(sums: &[f32], nr: usize, affine: (&[f32], &[f32]), residual: Option<&[&[T]]>, relu: bool, rows: &mut [&mut [MaybeUninit<T>]]) {
         for (i, row) in rows.iter_mut().enumerate() {
             let sums = &sums[i * nr..][..row.len()];
             let residual = residual.map(|rows| rows[i]);
             let (lanes, rest) = row.as_chunks_mut::<LANES>();
             let whole = lanes.len() * LANES;
             for (k, to) in lanes.iter_mut().enumerate() {
-                finish(k * LANES, sums, affine, residual, relu, to);
+                // SAFETY: the dispatch found what `BF16` says.
+                unsafe { finish::<T, LANES, BF16>(k * LANES, sums, affine, residual, relu, to) };
             }
             for (k, to) in rest.iter_mut().enumerate() {
-                finish(whole + k, sums, affine, residual, relu, std::array::from_mut(to));
+                // SAFETY: as above.
+                unsafe { finish::<T, 1, BF16>(whole + k, sums, affine, residual, relu, std::array::from_mut(to)) };
             }
         }
     }
 }
 
 /// `N` values of a row, from column `at`.
+///
+/// # Safety
+/// As [`Value::round`].
 #[inline(always)]
-fn finish<T: Value, const N: usize>(
+unsafe fn finish<T: Value, const N: usize, const BF16: bool>(
     at: usize,
     sums: &[f32],
     (scale, bias): (&[f32], &[f32]),
@@ -162,32 +167,43 @@ fn finish<T: Value, const N: usize>(
     if relu {
         values.iter_mut().for_each(|x| *x = rectify(*x));
     }
-    to.write_copy_of_slice(&T::of_array(values));
+    // SAFETY: the caller's.
+    to.write_copy_of_slice(&unsafe { T::round::<N, BF16>(values) });
 }
 
 vectorised! {
     /// `rows += sums`
-    pub fn add_panel<T: Value>(sums: &[f32], nr: usize, rows: &mut [&mut [T]]) {
+    pub fn add_panel<T: Value, const BF16: bool>(sums: &[f32], nr: usize, rows: &mut [&mut [T]]) {
         for (i, row) in rows.iter_mut().enumerate() {
             let sums = &sums[i * nr..][..row.len()];
             let (lanes, rest) = row.as_chunks_mut::<LANES>();
             let whole = lanes.len() * LANES;
             for (k, to) in lanes.iter_mut().enumerate() {
-                add(k * LANES, sums, to);
+                // SAFETY: the dispatch found what `BF16` says.
+                unsafe { add::<T, LANES, BF16>(k * LANES, sums, to) };
             }
             for (k, to) in rest.iter_mut().enumerate() {
-                add(whole + k, sums, std::array::from_mut(to));
+                // SAFETY: as above.
+                unsafe { add::<T, 1, BF16>(whole + k, sums, std::array::from_mut(to)) };
             }
         }
     }
 }
 
 /// As [`finish`], for a sum.
+///
+/// # Safety
+/// As [`Value::round`].
 #[inline(always)]
-fn add<T: Value, const N: usize>(at: usize, sums: &[f32], to: &mut [T; N]) {
+unsafe fn add<T: Value, const N: usize, const BF16: bool>(
+    at: usize,
+    sums: &[f32],
+    to: &mut [T; N],
+) {
     let mut values: [f32; N] = *lanes(sums, at);
     for (value, before) in values.iter_mut().zip(&*to) {
         *value += before.get();
     }
-    *to = T::of_array(values);
+    // SAFETY: the caller's.
+    *to = unsafe { T::round::<N, BF16>(values) };
 }

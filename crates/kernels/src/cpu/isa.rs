@@ -148,8 +148,27 @@ fn name(isa: Isa) -> &'static str {
 
 /// Defines a function compiled once per instruction set and dispatched at run time.
 ///
-/// The body is ordinary safe Rust whose loops the compiler vectorises; there is nothing to gain from intrinsics in it.
+/// The body is ordinary safe Rust whose loops the compiler vectorises; there is nothing to gain from intrinsics in it. One thing alone the
+/// compiler does not see: that a processor rounds to bf16 by itself. A function that rounds much has a constant `BF16` that says so, and
+/// hands it to [`Value::of_array`](super::value::Value::of_array).
 macro_rules! vectorised {
+    ($(#[$doc:meta])* pub fn $name:ident<$t:ident: $bound:path, const BF16: bool>($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
+        pub fn $name<$t: $bound>($($arg: $ty),*) {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body<$t: $bound, const BF16: bool>($($arg: $ty),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                $crate::cpu::isa::compiled!(Avx512Bf16, <$t: $bound>($($arg: $ty),*), body::<$t, true>);
+                $crate::cpu::isa::compiled!(Avx512, <$t: $bound>($($arg: $ty),*), body::<$t, false>);
+                $crate::cpu::isa::compiled!(Avx2, <$t: $bound>($($arg: $ty),*), body::<$t, false>);
+            }
+            body::<$t, false>($($arg),*)
+        }
+    };
     ($(#[$doc:meta])* pub fn $name:ident$(<$t:ident: $bound:path>)?($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
@@ -160,27 +179,41 @@ macro_rules! vectorised {
 
             #[cfg(target_arch = "x86_64")]
             {
-                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
-                #[allow(clippy::too_many_arguments)]
-                fn avx512$(<$t: $bound>)?($($arg: $ty),*) { body$(::<$t>)?($($arg),*) }
-                #[target_feature(enable = "avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
-                fn avx2$(<$t: $bound>)?($($arg: $ty),*) { body$(::<$t>)?($($arg),*) }
-                let isa = $crate::cpu::isa::isa();
-                if isa >= $crate::cpu::isa::Isa::Avx512 {
-                    // SAFETY: `isa` returns a set only where the processor has every feature enabled here.
-                    return unsafe { avx512$(::<$t>)?($($arg),*) };
-                }
-                if isa == $crate::cpu::isa::Isa::Avx2 {
-                    // SAFETY: as above.
-                    return unsafe { avx2$(::<$t>)?($($arg),*) };
-                }
+                $crate::cpu::isa::compiled!(Avx512, $(<$t: $bound>)?($($arg: $ty),*), body$(::<$t>)?);
+                $crate::cpu::isa::compiled!(Avx2, $(<$t: $bound>)?($($arg: $ty),*), body$(::<$t>)?);
             }
             body$(::<$t>)?($($arg),*)
         }
     };
 }
 pub(crate) use vectorised;
+
+/// Returns from the function around it with a body that is compiled for an instruction set, where that set is in use.
+#[cfg(target_arch = "x86_64")]
+macro_rules! compiled {
+    (Avx512Bf16, $($rest:tt)*) => {
+        $crate::cpu::isa::compiled!(@ Avx512Bf16, "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,fma", $($rest)*)
+    };
+    (Avx512, $($rest:tt)*) => {
+        $crate::cpu::isa::compiled!(@ Avx512, "avx512f,avx512vl,avx512bw,avx512dq,fma", $($rest)*)
+    };
+    (Avx2, $($rest:tt)*) => {
+        $crate::cpu::isa::compiled!(@ Avx2, "avx2,fma", $($rest)*)
+    };
+    (@ $isa:ident, $features:literal, $(<$t:ident: $bound:path>)?($($arg:ident: $ty:ty),*), $body:expr) => {
+        if $crate::cpu::isa::isa() >= $crate::cpu::isa::Isa::$isa {
+            #[target_feature(enable = $features)]
+            #[allow(clippy::too_many_arguments)]
+            fn compiled$(<$t: $bound>)?($($arg: $ty),*) {
+                $body($($arg),*)
+            }
+            // SAFETY: `isa` returns a set only where the processor has every feature enabled here.
+            return unsafe { compiled$(::<$t>)?($($arg),*) };
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use compiled;
 
 #[cfg(test)]
 mod tests {

@@ -129,21 +129,29 @@ unsafe fn finished<S: Simd, const M: usize>(
             steps += run.len;
         }
         acc = plus::<S, M>(before, acc);
-        let scale = |v, at| S::mul(v, S::load(end.scale.add(at)));
-        let shift = |v, at| S::add(v, S::load(end.bias.add(at)));
+        // Loop after loop, each so short that the compiler unrolls it: sums then stay in registers.
+        let [s0, s1] = [0, S::LANES].map(|at| S::load(end.scale.add(at)));
+        for acc in &mut acc {
+            *acc = [S::mul(acc[0], s0), S::mul(acc[1], s1)];
+        }
+        let [b0, b1] = [0, S::LANES].map(|at| S::load(end.bias.add(at)));
+        for acc in &mut acc {
+            *acc = [S::add(acc[0], b0), S::add(acc[1], b1)];
+        }
+        if !end.residual.is_null() {
+            for (i, acc) in acc.iter_mut().enumerate() {
+                let from = (end.residual.cast::<S::Kept>()).add(*rows.get_unchecked(i));
+                let [r0, r1] = [0, S::LANES].map(|at| S::get(from.add(at)));
+                *acc = [S::add(acc[0], r0), S::add(acc[1], r1)];
+            }
+        }
+        if end.relu {
+            for acc in &mut acc {
+                *acc = acc.map(|v| S::rectify(v));
+            }
+        }
         for (i, [v0, v1]) in acc.into_iter().enumerate() {
-            let row = *rows.get_unchecked(i);
-            let mut v0 = shift(scale(v0, 0), 0);
-            let mut v1 = shift(scale(v1, S::LANES), S::LANES);
-            if !end.residual.is_null() {
-                let residual = end.residual.cast::<S::Kept>().add(row);
-                v0 = S::add(v0, S::get(residual));
-                v1 = S::add(v1, S::get(residual.add(S::LANES)));
-            }
-            if end.relu {
-                (v0, v1) = (S::rectify(v0), S::rectify(v1));
-            }
-            S::put(end.to.cast::<S::Kept>().add(row), v0, v1);
+            S::put(end.to.cast::<S::Kept>().add(*rows.get_unchecked(i)), v0, v1);
         }
     }
 }
@@ -500,6 +508,19 @@ pub mod x86 {
         unsafe {
             let values = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(values))
+        }
+    }
+
+    /// The nearest bf16 (ties to even); what is below f32's normal numbers becomes 0.
+    ///
+    /// # Safety
+    /// The processor has AVX-512F and AVX512-BF16.
+    #[inline(always)]
+    pub unsafe fn rounded(x: &[f32; 16]) -> [bf16; 16] {
+        // SAFETY: the caller's; both types are sixteen times sixteen bits.
+        unsafe {
+            let kept = _mm512_cvtneps_pbh(_mm512_loadu_ps(x.as_ptr()));
+            std::mem::transmute::<__m256bh, [bf16; 16]>(kept)
         }
     }
 

@@ -22,6 +22,16 @@ pub trait Value: Plain + Send + Sync + std::fmt::Debug + 'static {
     /// The same for a number of values that the compiler knows: whole vectors.
     fn of_array<const N: usize>(x: [f32; N]) -> [Self; N];
 
+    /// The same in a body of [`vectorised`](super::isa::vectorised), whole vectors by the processor itself where `BF16` says that it can.
+    /// It takes what is below f32's normal numbers for 0, as its products do.
+    ///
+    /// # Safety
+    /// With `BF16`, the processor has AVX512-BF16.
+    #[inline(always)]
+    unsafe fn round<const N: usize, const BF16: bool>(x: [f32; N]) -> [Self; N] {
+        Self::of_array(x)
+    }
+
     /// The value.
     fn get(self) -> f32;
 
@@ -85,6 +95,21 @@ impl Value for bf16 {
         let mut values = [Self::ZERO; N];
         for (value, bits) in values.iter_mut().zip(bits) {
             *value = bf16::from_bits((bits >> 16) as u16);
+        }
+        values
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn round<const N: usize, const BF16: bool>(x: [f32; N]) -> [Self; N] {
+        if !BF16 || !N.is_multiple_of(16) {
+            return Self::of_array(x);
+        }
+        let mut values = [Self::ZERO; N];
+        let (vectors, _) = values.as_chunks_mut();
+        for (to, x) in vectors.iter_mut().zip(x.as_chunks().0) {
+            // SAFETY: the caller's.
+            *to = unsafe { super::simd::x86::rounded(x) };
         }
         values
     }

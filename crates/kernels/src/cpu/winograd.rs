@@ -217,14 +217,18 @@ pub fn strips(from: usize, end: usize, block: usize, pitch: usize) -> Vec<Strip>
 }
 
 /// `N` columns from `at` on: `to[point · pitch + start + k] = F(rows)[point][at + k]`.
+///
+/// # Safety
+/// As [`Value::round`].
 #[inline(always)]
-fn columns<
+unsafe fn columns<
     F: Transform<I, O>,
     S: Value,
     D: Value,
     const I: usize,
     const O: usize,
     const N: usize,
+    const BF16: bool,
 >(
     rows: &[&[S]],
     at: usize,
@@ -254,24 +258,39 @@ fn columns<
         }
     }
     for (i, values) in points.as_flattened().iter().enumerate() {
-        *lanes_mut(to, i * pitch + start) = D::of_array(*values);
+        // SAFETY: the caller's.
+        *lanes_mut(to, i * pitch + start) = unsafe { D::round::<N, BF16>(*values) };
     }
 }
 
 /// `to[point · pitch + strip.to + k] = F(rows)[point][strip.from + k]`
+///
+/// # Safety
+/// As [`Value::round`].
 #[inline(always)]
-fn spread<F: Transform<I, O>, S: Value, D: Value, const I: usize, const O: usize>(
+unsafe fn spread<
+    F: Transform<I, O>,
+    S: Value,
+    D: Value,
+    const I: usize,
+    const O: usize,
+    const BF16: bool,
+>(
     rows: &[&[S]],
     strips: &[Strip],
     pitch: usize,
     to: &mut [D],
 ) {
     for strip in strips {
-        if strip.from + LANES <= rows[0].len() {
-            columns::<F, S, D, I, O, LANES>(rows, strip.from, pitch, strip.to, to);
-        } else {
-            for k in 0..strip.len {
-                columns::<F, S, D, I, O, 1>(rows, strip.from + k, pitch, strip.to + k, to);
+        let (from, start) = (strip.from, strip.to);
+        // SAFETY: the caller's.
+        unsafe {
+            if from + LANES <= rows[0].len() {
+                columns::<F, S, D, I, O, LANES, BF16>(rows, from, pitch, start, to);
+            } else {
+                for k in 0..strip.len {
+                    columns::<F, S, D, I, O, 1, BF16>(rows, from + k, pitch, start + k, to);
+                }
             }
         }
     }
@@ -279,10 +298,13 @@ fn spread<F: Transform<I, O>, S: Value, D: Value, const I: usize, const O: usize
 
 vectorised! {
     /// `Bᵀ x B` of one tile: the rows of channels that it sees ([`Tiles::sight`]) to points.
-    pub fn transform_input<T: Value>(scheme: Scheme, x: &[&[T]; MOST], strips: &[Strip], pitch: usize, to: &mut [T]) {
-        match scheme {
-            Scheme::Tile => spread::<OfInput, T, T, 4, 4>(x, strips, pitch, to),
-            Scheme::Map => spread::<OfInput, T, T, 2, 3>(&x[..4], strips, pitch, to),
+    pub fn transform_input<T: Value, const BF16: bool>(scheme: Scheme, x: &[&[T]; MOST], strips: &[Strip], pitch: usize, to: &mut [T]) {
+        // SAFETY: the dispatch found what `BF16` says.
+        unsafe {
+            match scheme {
+                Scheme::Tile => spread::<OfInput, T, T, 4, 4, BF16>(x, strips, pitch, to),
+                Scheme::Map => spread::<OfInput, T, T, 2, 3, BF16>(&x[..4], strips, pitch, to),
+            }
         }
     }
 }
@@ -290,19 +312,25 @@ vectorised! {
 vectorised! {
     /// `A dy Aᵀ` of one tile: four rows of channels to points.
     pub fn transform_gradient<T: Value>(scheme: Scheme, dy: &[&[T]; 4], strips: &[Strip], pitch: usize, to: &mut [T]) {
-        match scheme {
-            Scheme::Tile => spread::<OfGradient, T, T, 2, 4>(dy, strips, pitch, to),
-            Scheme::Map => spread::<OfGradient, T, T, 2, 3>(dy, strips, pitch, to),
+        // SAFETY: nothing is asked of the processor.
+        unsafe {
+            match scheme {
+                Scheme::Tile => spread::<OfGradient, T, T, 2, 4, false>(dy, strips, pitch, to),
+                Scheme::Map => spread::<OfGradient, T, T, 2, 3, false>(dy, strips, pitch, to),
+            }
         }
     }
 }
 
 vectorised! {
     /// `G w Gᵀ`: nine rows of channels to points.
-    pub fn transform_weight<T: Value>(scheme: Scheme, w: &[&[f32]; 9], strips: &[Strip], pitch: usize, to: &mut [T]) {
-        match scheme {
-            Scheme::Tile => spread::<OfWeight, f32, T, 3, 4>(w, strips, pitch, to),
-            Scheme::Map => spread::<OfWeight, f32, T, 3, 3>(w, strips, pitch, to),
+    pub fn transform_weight<T: Value, const BF16: bool>(scheme: Scheme, w: &[&[f32]; 9], strips: &[Strip], pitch: usize, to: &mut [T]) {
+        // SAFETY: the dispatch found what `BF16` says.
+        unsafe {
+            match scheme {
+                Scheme::Tile => spread::<OfWeight, f32, T, 3, 4, BF16>(w, strips, pitch, to),
+                Scheme::Map => spread::<OfWeight, f32, T, 3, 3, BF16>(w, strips, pitch, to),
+            }
         }
     }
 }
@@ -310,9 +338,12 @@ vectorised! {
 vectorised! {
     /// `Gᵀ m G`: a row of channels of every point to nine taps.
     pub fn transform_weight_gradient(scheme: Scheme, m: &[&[f32]], strips: &[Strip], pitch: usize, to: &mut [f32]) {
-        match scheme {
-            Scheme::Tile => spread::<ToWeight, f32, f32, 4, 3>(m, strips, pitch, to),
-            Scheme::Map => spread::<ToWeight, f32, f32, 3, 3>(m, strips, pitch, to),
+        // SAFETY: nothing is asked of the processor.
+        unsafe {
+            match scheme {
+                Scheme::Tile => spread::<ToWeight, f32, f32, 4, 3, false>(m, strips, pitch, to),
+                Scheme::Map => spread::<ToWeight, f32, f32, 3, 3, false>(m, strips, pitch, to),
+            }
         }
     }
 }
@@ -329,9 +360,12 @@ vectorised! {
             }
             let y = &mut y[4 * tile * width..][..4 * width];
             for at in (0..width).step_by(LANES) {
-                match scheme {
-                    Scheme::Tile => columns::<ToOutput, f32, f32, 4, 2, LANES>(rows, at, width, at, y),
-                    Scheme::Map => columns::<ToOutput, f32, f32, 3, 2, LANES>(rows, at, width, at, y),
+                // SAFETY: nothing is asked of the processor.
+                unsafe {
+                    match scheme {
+                        Scheme::Tile => columns::<ToOutput, f32, f32, 4, 2, LANES, false>(rows, at, width, at, y),
+                        Scheme::Map => columns::<ToOutput, f32, f32, 3, 2, LANES, false>(rows, at, width, at, y),
+                    }
                 }
             }
         }

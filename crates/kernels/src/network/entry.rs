@@ -35,15 +35,10 @@ impl Entry {
         Self { outer, inner }
     }
 
-    /// Index pairs (outer, inner) of the first channel of every pixel of an image.
-    fn pixels(&self) -> impl Iterator<Item = (usize, usize)> {
+    /// Index pairs (outer, inner) of the first value of every row of an image.
+    fn rows(&self) -> impl Iterator<Item = (usize, usize)> {
         let (o, i, p) = (self.outer, self.inner, self.outer.cfg.padding);
-        (0..o.h).flat_map(move |y| {
-            (0..o.w).map(move |x| {
-                let outer = (y * o.w + x) * o.c;
-                (outer, ((y + p) * i.w + x + p) * i.c)
-            })
-        })
+        (0..o.h).map(move |y| (y * o.w * o.c, ((y + p) * i.w + p) * i.c))
     }
 
     /// The images as the layer reads them.
@@ -55,9 +50,12 @@ impl Entry {
             .par_chunks_mut(to.max(1))
             .zip(x.par_chunks(from.max(1)));
         images.for_each(|(values, x)| {
-            for (from, to) in self.pixels() {
-                for (to, x) in values[to..].iter_mut().zip(&x[from..from + o.c]) {
-                    *to = T::of(*x);
+            for (from, to) in self.rows() {
+                let pixels = values[to..].chunks_exact_mut(i.c);
+                for (to, x) in pixels.zip(x[from..][..o.w * o.c].chunks_exact(o.c)) {
+                    for (to, x) in to.iter_mut().zip(x) {
+                        *to = T::of(*x);
+                    }
                 }
             }
         });
@@ -73,9 +71,12 @@ impl Entry {
             .par_chunks_mut(to.max(1))
             .zip(dx.par_chunks(from.max(1)));
         images.for_each(|(values, dx)| {
-            for (to, from) in self.pixels() {
-                for (to, x) in values[to..to + o.c].iter_mut().zip(&dx[from..]) {
-                    *to = x.get();
+            for (to, from) in self.rows() {
+                let pixels = values[to..][..o.w * o.c].chunks_exact_mut(o.c);
+                for (to, x) in pixels.zip(dx[from..].chunks_exact(i.c)) {
+                    for (to, x) in to.iter_mut().zip(x) {
+                        *to = x.get();
+                    }
                 }
             }
         });
