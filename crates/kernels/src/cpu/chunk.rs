@@ -33,7 +33,9 @@ impl Chunk {
                 );
                 let (to, rest) = to[start..end].split_at_mut(piece.len);
                 to.copy_from_slice(&source[from..from + piece.len]);
-                rest.fill(T::ZERO);
+                if let [half] = rest {
+                    *half = T::ZERO; // of the tap's last unit
+                }
             }
             if tiled {
                 let end = self.fill.next_multiple_of(16);

@@ -67,25 +67,44 @@ pub fn pack_forward<T: Value>(s: &ConvShape, w: &[f32]) -> Packed {
 
 fn forward<'a, T: Value>(s: &ConvShape, x: &'a [T], finish: Finish<'a, T>) -> Job<'a, T> {
     let groups = s.cfg.groups;
+    let together = together::<T>(s);
+    let mut classes = plan::forward(s);
+    if together > 1 {
+        for segments in classes.iter_mut().map(|class| &mut class.segments) {
+            segments.retain(|segment| segment.tap % together == 0);
+            segments.iter_mut().for_each(|s| s.tap /= together);
+        }
+    }
     Job {
-        classes: plan::forward(s),
+        classes,
         images: s.n,
         source: x,
         source_image: s.h * s.w * s.c,
         target_image: s.ho * s.wo * s.o,
         groups,
-        depth: s.c / groups,
+        depth: together * s.c / groups,
         columns: s.o / groups,
-        taps: s.kh * s.kw,
+        taps: s.kh * s.kw / together,
         finish,
         onto: false,
     }
 }
 
+/// Taps that are multiplied as one. Those of a row lie side by side where nothing is padded; one by one, odd channels would leave a part of
+/// each tap's last unit empty.
+fn together<T: Value>(s: &ConvShape) -> usize {
+    let cfg = s.cfg;
+    let side_by_side = (cfg.padding, cfg.dilation, cfg.groups) == (0, 1, 1);
+    match side_by_side && !s.c.is_multiple_of(T::PER_UNIT) {
+        true => s.kw,
+        false => 1,
+    }
+}
+
 /// `w[o, tap, c]` to `panel[c, o]`: units first, then rows become columns.
 fn pack_columns<'a, T: Value>(s: &ConvShape, w: &'a [f32]) -> impl Pack + use<'a, T> {
-    let (ck, og) = (s.c / s.cfg.groups, s.o / s.cfg.groups);
-    let pitch = s.kh * s.kw * ck;
+    let (ck, og) = (together::<T>(s) * s.c / s.cfg.groups, s.o / s.cfg.groups);
+    let pitch = s.kh * s.kw * s.c / s.cfg.groups;
     move |strip: &mut Scratch, at: Place, width: usize, to: &mut [u32]| {
         let first = at.panel * width;
         let rows = width.min(og - first);

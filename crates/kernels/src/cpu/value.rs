@@ -206,6 +206,31 @@ mod tests {
         assert!(<bf16 as Value>::of(f32::from_bits(0x7fff_ffff)).is_nan());
     }
 
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn processors_round_alike() {
+        if crate::cpu::isa::isa() < crate::cpu::isa::Isa::Avx512Bf16 {
+            return; // nothing to compare
+        }
+        let mut bits = 1u32;
+        for _ in 0..10_000 {
+            let x: [f32; 32] = std::array::from_fn(|_| {
+                bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                f32::from_bits(bits)
+            });
+            // SAFETY: the processor has what is asked of it.
+            let rounded = unsafe { bf16::round::<32, true>(x) };
+            for (x, rounded) in x.into_iter().zip(rounded) {
+                let expected = match x.is_subnormal() {
+                    true => bf16::from_f32(0f32.copysign(x)),
+                    false => bf16::from_f32(x),
+                };
+                let alike = rounded.to_bits() == expected.to_bits();
+                assert!(alike || (x.is_nan() && rounded.is_nan()), "{x:e}");
+            }
+        }
+    }
+
     #[test]
     fn units_hold_the_earlier_step_below() {
         let mut to = [0; 2];

@@ -5,8 +5,7 @@ use rayon::prelude::*;
 use crate::cpu::value::Value;
 use crate::geometry::{ConvConfig, ConvShape};
 
-/// The first layer's view of its input: padded with pixels and channels of zeros, so that a window's rows are
-/// contiguous, all pixels see all taps, and channels make whole units.
+/// The first layer's view of its input: padded with pixels of zeros, so that a window's rows are contiguous and all pixels see all taps.
 #[derive(Clone, Copy)]
 pub struct Entry {
     /// As the caller has it.
@@ -17,15 +16,10 @@ pub struct Entry {
 
 impl Entry {
     /// Of a first layer.
-    pub fn new<T: Value>(outer: ConvShape) -> Self {
-        let c = match outer.cfg.groups {
-            1 => outer.c.next_multiple_of(T::PER_UNIT),
-            _ => outer.c,
-        };
+    pub fn new(outer: ConvShape) -> Self {
         let inner = ConvShape {
             h: outer.h + 2 * outer.cfg.padding,
             w: outer.w + 2 * outer.cfg.padding,
-            c,
             cfg: ConvConfig {
                 padding: 0,
                 ..outer.cfg
@@ -35,10 +29,12 @@ impl Entry {
         Self { outer, inner }
     }
 
-    /// Index pairs (outer, inner) of the first value of every row of an image.
-    fn rows(&self) -> impl Iterator<Item = (usize, usize)> {
-        let (o, i, p) = (self.outer, self.inner, self.outer.cfg.padding);
-        (0..o.h).map(move |y| (y * o.w * o.c, ((y + p) * i.w + p) * i.c))
+    /// Where the rows of an image begin, (outer, inner), and how long they are.
+    fn rows(&self) -> (impl Iterator<Item = (usize, usize)> + use<>, usize) {
+        let Self { outer, inner } = *self;
+        let p = outer.cfg.padding;
+        let row = move |y| (y * outer.w * outer.c, ((y + p) * inner.w + p) * inner.c);
+        ((0..outer.h).map(row), outer.w * outer.c)
     }
 
     /// The images as the layer reads them.
@@ -50,12 +46,10 @@ impl Entry {
             .par_chunks_mut(to.max(1))
             .zip(x.par_chunks(from.max(1)));
         images.for_each(|(values, x)| {
-            for (from, to) in self.rows() {
-                let pixels = values[to..].chunks_exact_mut(i.c);
-                for (to, x) in pixels.zip(x[from..][..o.w * o.c].chunks_exact(o.c)) {
-                    for (to, x) in to.iter_mut().zip(x) {
-                        *to = T::of(*x);
-                    }
+            let (rows, len) = self.rows();
+            for (from, to) in rows {
+                for (to, x) in values[to..to + len].iter_mut().zip(&x[from..from + len]) {
+                    *to = T::of(*x);
                 }
             }
         });
@@ -71,36 +65,13 @@ impl Entry {
             .par_chunks_mut(to.max(1))
             .zip(dx.par_chunks(from.max(1)));
         images.for_each(|(values, dx)| {
-            for (to, from) in self.rows() {
-                let pixels = values[to..][..o.w * o.c].chunks_exact_mut(o.c);
-                for (to, x) in pixels.zip(dx[from..].chunks_exact(i.c)) {
-                    for (to, x) in to.iter_mut().zip(x) {
-                        *to = x.get();
-                    }
+            let (rows, len) = self.rows();
+            for (to, from) in rows {
+                for (to, x) in values[to..to + len].iter_mut().zip(&dx[from..]) {
+                    *to = x.get();
                 }
             }
         });
         values
-    }
-
-    /// `[O, kh, kw, C]` with as many channels as are computed.
-    pub fn weight(&self, w: &[f32]) -> Vec<f32> {
-        let (from, to) = (self.outer.c, self.inner.c);
-        let mut padded = vec![0f32; w.len() / from * to];
-        for (to, from) in padded.chunks_exact_mut(to).zip(w.chunks_exact(from)) {
-            to[..from.len()].copy_from_slice(from);
-        }
-        padded
-    }
-
-    /// The gradient without the channels that only pad.
-    pub fn weight_gradient(&self, dw: Vec<f32>) -> Vec<f32> {
-        match self.outer.c == self.inner.c {
-            true => dw,
-            false => (dw.chunks_exact(self.inner.c))
-                .flat_map(|dw| &dw[..self.outer.c])
-                .copied()
-                .collect(),
-        }
     }
 }
