@@ -1,8 +1,81 @@
-//! A convolution's taps cut into chunks: what of the source lies side by side in one packed row.
+//! A class's taps cut into chunks: what of the source lies side by side in one copied row.
 
-use super::plan::Segment;
-use super::tile::{A_PITCH, KC, Run};
+use super::buffer::{Scratch, units};
+use super::plan::{Class, Segment};
+use super::tile::{A_PITCH, KC, Kernel, MAX_ROWS, Run};
 use super::value::Value;
+
+/// Bytes of copied rows that a task aims for, so that they and a panel stay in most cores' second cache; but two register tiles of rows at
+/// least, which are more where windows are wide and channels many.
+const CACHE: usize = 384 << 10;
+/// Rows that a tiled kernel may read beyond the last.
+const SPARE_ROWS: usize = 32;
+
+/// A class with its taps cut into chunks.
+pub struct Plan<'a> {
+    pub class: &'a Class,
+    /// Most rows of a task.
+    pub rows: usize,
+    pub chunks: Vec<Chunk>,
+    /// Those of all chunks, which are copied one after the other.
+    pub runs: Vec<Run>,
+    /// The same where the rows of a single tap are not copied.
+    pub runs_in_place: Vec<Run>,
+}
+
+impl<'a> Plan<'a> {
+    pub fn new<T: Value>(class: &'a Class, depth: usize, kernel: &Kernel) -> Self {
+        let chunks = chunks::<T>(&class.segments, depth);
+        let row = chunks.len() * A_PITCH * size_of::<u32>();
+        let rows = (CACHE / row).min(MAX_ROWS) / kernel.mr * kernel.mr;
+        let mut plan = Self {
+            class,
+            rows: rows.max(2 * kernel.mr),
+            chunks,
+            runs: Vec::new(),
+            runs_in_place: Vec::new(),
+        };
+        let mut done = 0;
+        for (i, chunk) in plan.chunks.iter().enumerate() {
+            let first = i * plan.chunk_len();
+            let moved = |run: &Run| Run {
+                a: first + run.a,
+                ..*run
+            };
+            plan.runs.extend(chunk.runs.iter().map(moved));
+            for run in &chunk.runs {
+                plan.runs_in_place.push(Run { a: done, ..*run });
+                done += run.len;
+            }
+        }
+        plan
+    }
+
+    /// Copies the rows that begin at `sources`, chunk after chunk.
+    pub fn copy<'s, T: Value>(
+        &self,
+        source: &[T],
+        sources: &[isize],
+        kernel: &Kernel,
+        space: &'s mut Scratch,
+    ) -> &'s [u32] {
+        let chunk_len = self.chunk_len() * T::PER_UNIT;
+        let spare = match kernel.tiled {
+            true => SPARE_ROWS * A_PITCH * T::PER_UNIT, // behind the last chunk
+            false => 0,
+        };
+        let a = space.get::<T>(self.chunks.len() * chunk_len + spare);
+        for (chunk, a) in self.chunks.iter().zip(a.chunks_exact_mut(chunk_len)) {
+            chunk.pack(source, sources, kernel.tiled, a);
+        }
+        units(a)
+    }
+
+    /// Units of one copied chunk.
+    fn chunk_len(&self) -> usize {
+        self.rows * A_PITCH
+    }
+}
 
 /// At most [`KC`] units of a packed row.
 #[derive(Default)]
@@ -14,7 +87,7 @@ pub struct Chunk {
 }
 
 /// Part of one chunk: `len` source values from `offset` (relative to the pixel).
-pub struct Piece {
+struct Piece {
     offset: isize,
     len: usize,
     run: Run,
@@ -22,7 +95,7 @@ pub struct Piece {
 
 impl Chunk {
     /// Copies the rows side by side; where tiles are multiplied, zeros follow up to a whole tile.
-    pub fn pack<T: Value>(&self, source: &[T], sources: &[isize], tiled: bool, a: &mut [T]) {
+    fn pack<T: Value>(&self, source: &[T], sources: &[isize], tiled: bool, a: &mut [T]) {
         for (i, row) in sources.iter().enumerate() {
             let to = &mut a[i * A_PITCH * T::PER_UNIT..][..A_PITCH * T::PER_UNIT];
             for piece in &self.pieces {
@@ -33,8 +106,9 @@ impl Chunk {
                 );
                 let (to, rest) = to[start..end].split_at_mut(piece.len);
                 to.copy_from_slice(&source[from..from + piece.len]);
+                debug_assert!(rest.len() < T::PER_UNIT);
                 if let [half] = rest {
-                    *half = T::ZERO; // of the tap's last unit
+                    *half = T::ZERO; // of the unit that odd channels leave
                 }
             }
             if tiled {
@@ -46,7 +120,7 @@ impl Chunk {
 }
 
 /// Cuts the segments into chunks of at most [`KC`] units.
-pub fn chunks<T: Value>(segments: &[Segment], depth: usize) -> Vec<Chunk> {
+fn chunks<T: Value>(segments: &[Segment], depth: usize) -> Vec<Chunk> {
     let steps = depth.div_ceil(T::PER_UNIT);
     let mut chunks = vec![Chunk::default()];
     for segment in segments {

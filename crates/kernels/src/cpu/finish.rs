@@ -6,7 +6,7 @@ use super::buffer::Shared;
 use super::isa::vectorised;
 use super::norm::rectify;
 use super::tile::{MAX_MR, MAX_NR};
-use super::value::{Value, lanes};
+use super::value::{Rounding, Value, lanes};
 
 /// What happens to a complete sum before it is stored.
 #[derive(Debug, Clone, Copy)]
@@ -122,30 +122,26 @@ const LANES: usize = 16;
 
 vectorised! {
     /// `rows = act(sums · scale + bias + residual)`
-    pub fn store_panel<T: Value, const BF16: bool>(sums: &[f32], nr: usize, affine: (&[f32], &[f32]), residual: Option<&[&[T]]>, relu: bool, rows: &mut [&mut [MaybeUninit<T>]]) {
+    pub fn store_panel<T: Value>[rounding](sums: &[f32], nr: usize, affine: (&[f32], &[f32]), residual: Option<&[&[T]]>, relu: bool, rows: &mut [&mut [MaybeUninit<T>]]) {
         for (i, row) in rows.iter_mut().enumerate() {
             let sums = &sums[i * nr..][..row.len()];
             let residual = residual.map(|rows| rows[i]);
             let (lanes, rest) = row.as_chunks_mut::<LANES>();
             let whole = lanes.len() * LANES;
             for (k, to) in lanes.iter_mut().enumerate() {
-                // SAFETY: the dispatch found what `BF16` says.
-                unsafe { finish::<T, LANES, BF16>(k * LANES, sums, affine, residual, relu, to) };
+                finish(rounding, k * LANES, sums, affine, residual, relu, to);
             }
             for (k, to) in rest.iter_mut().enumerate() {
-                // SAFETY: as above.
-                unsafe { finish::<T, 1, BF16>(whole + k, sums, affine, residual, relu, std::array::from_mut(to)) };
+                finish(rounding, whole + k, sums, affine, residual, relu, std::array::from_mut(to));
             }
         }
     }
 }
 
 /// `N` values of a row, from column `at`.
-///
-/// # Safety
-/// As [`Value::round`].
 #[inline(always)]
-unsafe fn finish<T: Value, const N: usize, const BF16: bool>(
+fn finish<T: Value, const N: usize, const BF16: bool>(
+    rounding: Rounding<BF16>,
     at: usize,
     sums: &[f32],
     (scale, bias): (&[f32], &[f32]),
@@ -167,35 +163,30 @@ unsafe fn finish<T: Value, const N: usize, const BF16: bool>(
     if relu {
         values.iter_mut().for_each(|x| *x = rectify(*x));
     }
-    // SAFETY: the caller's.
-    to.write_copy_of_slice(&unsafe { T::round::<N, BF16>(values) });
+    to.write_copy_of_slice(&T::round(rounding, values));
 }
 
 vectorised! {
     /// `rows += sums`
-    pub fn add_panel<T: Value, const BF16: bool>(sums: &[f32], nr: usize, rows: &mut [&mut [T]]) {
+    pub fn add_panel<T: Value>[rounding](sums: &[f32], nr: usize, rows: &mut [&mut [T]]) {
         for (i, row) in rows.iter_mut().enumerate() {
             let sums = &sums[i * nr..][..row.len()];
             let (lanes, rest) = row.as_chunks_mut::<LANES>();
             let whole = lanes.len() * LANES;
             for (k, to) in lanes.iter_mut().enumerate() {
-                // SAFETY: the dispatch found what `BF16` says.
-                unsafe { add::<T, LANES, BF16>(k * LANES, sums, to) };
+                add(rounding, k * LANES, sums, to);
             }
             for (k, to) in rest.iter_mut().enumerate() {
-                // SAFETY: as above.
-                unsafe { add::<T, 1, BF16>(whole + k, sums, std::array::from_mut(to)) };
+                add(rounding, whole + k, sums, std::array::from_mut(to));
             }
         }
     }
 }
 
 /// As [`finish`], for a sum.
-///
-/// # Safety
-/// As [`Value::round`].
 #[inline(always)]
-unsafe fn add<T: Value, const N: usize, const BF16: bool>(
+fn add<T: Value, const N: usize, const BF16: bool>(
+    rounding: Rounding<BF16>,
     at: usize,
     sums: &[f32],
     to: &mut [T; N],
@@ -204,6 +195,5 @@ unsafe fn add<T: Value, const N: usize, const BF16: bool>(
     for (value, before) in values.iter_mut().zip(&*to) {
         *value += before.get();
     }
-    // SAFETY: the caller's.
-    *to = unsafe { T::round::<N, BF16>(values) };
+    *to = T::round(rounding, values);
 }

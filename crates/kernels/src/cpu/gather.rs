@@ -12,27 +12,21 @@
 use rayon::prelude::*;
 
 use super::buffer::{Scratch, Shared, Workspace, units, with_panels, with_workspace, written};
-use super::chunk::{Chunk, chunks};
+use super::chunk::{Chunk, Plan};
 use super::finish::Finish;
-use super::isa::vectorised;
 use super::plan::{self, Class, Spot};
-use super::tile::{A_PITCH, Kernel, MAX_ROWS, Run};
+use super::tile::{A_PITCH, Kernel, MAX_ROWS};
 use super::transpose::transpose;
-use super::value::{Value, unit};
-use super::weights::{Packed, Weights};
+use super::value::Value;
+use super::weights::{Packed, Weights, unit_columns, unit_rows};
 use super::{winograd, winograd_product};
 use crate::geometry::ConvShape;
 
 /// Tasks to aim for: enough for a big machine, few enough to keep packing cheap. Never the number of threads: the
 /// partition must not depend on it.
 const TASKS: usize = 16;
-/// Bytes of copied rows that a task aims for, so that they and a panel stay in most cores' second cache; but two register tiles of rows at
-/// least, which are more where windows are wide and channels many.
-const CACHE: usize = 384 << 10;
 /// Units between rows that are multiplied where they lie. Farther apart, those of a tile fight for the same cache sets.
 const FARTHEST: usize = 512;
-/// Rows that a tiled kernel may read beyond the last.
-const SPARE_ROWS: usize = 32;
 /// Units that a tiled kernel may read beyond a panel.
 const SPARE_STEPS: usize = 16;
 
@@ -67,12 +61,12 @@ pub fn pack_forward<T: Value>(s: &ConvShape, w: &[f32]) -> Packed {
 
 fn forward<'a, T: Value>(s: &ConvShape, x: &'a [T], finish: Finish<'a, T>) -> Job<'a, T> {
     let groups = s.cfg.groups;
-    let together = together::<T>(s);
+    let together = taps_together::<T>(s);
     let mut classes = plan::forward(s);
-    if together > 1 {
-        for segments in classes.iter_mut().map(|class| &mut class.segments) {
-            segments.retain(|segment| segment.tap % together == 0);
-            segments.iter_mut().for_each(|s| s.tap /= together);
+    for segments in classes.iter_mut().map(|class| &mut class.segments) {
+        segments.retain(|segment| segment.tap % together == 0);
+        for segment in segments {
+            segment.tap /= together;
         }
     }
     Job {
@@ -92,7 +86,7 @@ fn forward<'a, T: Value>(s: &ConvShape, x: &'a [T], finish: Finish<'a, T>) -> Jo
 
 /// Taps that are multiplied as one. Those of a row lie side by side where nothing is padded; one by one, odd channels would leave a part of
 /// each tap's last unit empty.
-fn together<T: Value>(s: &ConvShape) -> usize {
+fn taps_together<T: Value>(s: &ConvShape) -> usize {
     let cfg = s.cfg;
     let side_by_side = (cfg.padding, cfg.dilation, cfg.groups) == (0, 1, 1);
     match side_by_side && !s.c.is_multiple_of(T::PER_UNIT) {
@@ -103,15 +97,15 @@ fn together<T: Value>(s: &ConvShape) -> usize {
 
 /// `w[o, tap, c]` to `panel[c, o]`: units first, then rows become columns.
 fn pack_columns<'a, T: Value>(s: &ConvShape, w: &'a [f32]) -> impl Pack + use<'a, T> {
-    let (ck, og) = (together::<T>(s) * s.c / s.cfg.groups, s.o / s.cfg.groups);
-    let pitch = s.kh * s.kw * s.c / s.cfg.groups;
+    let (ck, og) = (s.c / s.cfg.groups, s.o / s.cfg.groups);
+    let (depth, pitch) = (taps_together::<T>(s) * ck, s.kh * s.kw * ck);
     move |strip: &mut Scratch, at: Place, width: usize, to: &mut [u32]| {
         let first = at.panel * width;
         let rows = width.min(og - first);
-        let steps = ck.div_ceil(T::PER_UNIT);
+        let steps = depth.div_ceil(T::PER_UNIT);
         let strip = strip.get(rows * steps);
-        let from = &w[(at.group * og + first) * pitch + at.tap * ck..];
-        unit_rows::<T>(from, pitch, ck, strip);
+        let from = &w[(at.group * og + first) * pitch + at.tap * depth..];
+        unit_rows::<T>(from, pitch, depth, strip);
         transpose(strip, steps, rows, steps, width, to);
     }
 }
@@ -154,50 +148,6 @@ pub fn conv_backward_input<T: Value>(
     )
 }
 
-vectorised! {
-    /// Rows of `steps.len()/rows` units from rows of `depth` values that lie `pitch` apart.
-    pub fn unit_rows<T: Value>(from: &[f32], pitch: usize, depth: usize, to: &mut [u32]) {
-        let steps = depth.div_ceil(T::PER_UNIT);
-        for (i, to) in to.chunks_exact_mut(steps).enumerate() {
-            let from = &from[i * pitch..][..depth];
-            if T::PER_UNIT == 1 {
-                f32::interleave(from, None, to);
-            } else {
-                let pairs = from.chunks_exact(2);
-                if let [last] = pairs.remainder() {
-                    to[steps - 1] = unit::<T>(*last, 0.0);
-                }
-                for (to, pair) in to.iter_mut().zip(pairs) {
-                    *to = unit::<T>(pair[0], pair[1]);
-                }
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// `to[k · width + j]`: the unit of rows `PER_UNIT · k …` at column j; columns from `columns` to `width` become 0.
-    pub fn unit_columns<T: Value>(from: &[f32], pitch: usize, columns: usize, depth: usize, width: usize, to: &mut [u32]) {
-        let steps = depth.div_ceil(T::PER_UNIT);
-        for (k, to) in to.chunks_exact_mut(width).take(steps).enumerate() {
-            let low = &from[T::PER_UNIT * k * pitch..][..columns];
-            if T::PER_UNIT == 1 {
-                f32::interleave(low, None, to);
-            } else if 2 * k + 1 < depth {
-                let high = &from[(2 * k + 1) * pitch..][..columns];
-                for ((to, low), high) in to.iter_mut().zip(low).zip(high) {
-                    *to = unit::<T>(*low, *high);
-                }
-            } else {
-                for (to, low) in to.iter_mut().zip(low) {
-                    *to = unit::<T>(*low, 0.0);
-                }
-            }
-            to[columns..].fill(0);
-        }
-    }
-}
-
 /// One product: sizes of both tensors, and what to gather.
 struct Job<'a, T> {
     classes: Vec<Class>,
@@ -206,80 +156,15 @@ struct Job<'a, T> {
     source_image: usize,
     target_image: usize,
     groups: usize,
-    /// Source channels of a group: k-steps of a tap.
+    /// Source values of a tap: the channels of a group, of all taps that are multiplied as one.
     depth: usize,
     /// Target channels of a group.
     columns: usize,
+    /// Of the window, those that are multiplied as one counted once.
     taps: usize,
     finish: Finish<'a, T>,
     /// Whether the sums are added to what is there.
     onto: bool,
-}
-
-/// A class with its taps cut into chunks.
-struct Plan<'a> {
-    class: &'a Class,
-    /// Most rows of a task.
-    rows: usize,
-    chunks: Vec<Chunk>,
-    /// Those of all chunks, which are copied one after the other.
-    runs: Vec<Run>,
-    /// The same where the rows of a single tap are not copied.
-    runs_in_place: Vec<Run>,
-}
-
-impl<'a> Plan<'a> {
-    fn new<T: Value>(class: &'a Class, depth: usize, kernel: &Kernel) -> Self {
-        let chunks = chunks::<T>(&class.segments, depth);
-        let row = chunks.len() * A_PITCH * size_of::<u32>();
-        let rows = (CACHE / row).min(MAX_ROWS) / kernel.mr * kernel.mr;
-        let mut plan = Self {
-            class,
-            rows: rows.max(2 * kernel.mr),
-            chunks,
-            runs: Vec::new(),
-            runs_in_place: Vec::new(),
-        };
-        let mut done = 0;
-        for (i, chunk) in plan.chunks.iter().enumerate() {
-            let first = i * plan.chunk_len();
-            let moved = |run: &Run| Run {
-                a: first + run.a,
-                ..*run
-            };
-            plan.runs.extend(chunk.runs.iter().map(moved));
-            for run in &chunk.runs {
-                plan.runs_in_place.push(Run { a: done, ..*run });
-                done += run.len;
-            }
-        }
-        plan
-    }
-
-    /// Copies the rows that begin at `sources`, chunk after chunk.
-    fn copy<'s, T: Value>(
-        &self,
-        source: &[T],
-        sources: &[isize],
-        kernel: &Kernel,
-        space: &'s mut Scratch,
-    ) -> &'s [u32] {
-        let chunk_len = self.chunk_len() * T::PER_UNIT;
-        let spare = match kernel.tiled {
-            true => SPARE_ROWS * A_PITCH * T::PER_UNIT, // behind the last chunk
-            false => 0,
-        };
-        let a = space.get::<T>(self.chunks.len() * chunk_len + spare);
-        for (chunk, a) in self.chunks.iter().zip(a.chunks_exact_mut(chunk_len)) {
-            chunk.pack(source, sources, kernel.tiled, a);
-        }
-        units(a)
-    }
-
-    /// Units of one copied chunk.
-    fn chunk_len(&self) -> usize {
-        self.rows * A_PITCH
-    }
 }
 
 /// Rows `from..to` of a class, panels `first..last` of a group.

@@ -11,7 +11,7 @@ pub enum Isa {
     Avx2,
     /// 16 lanes, 32 registers (x86-64 with AVX-512F, VL, BW and DQ).
     Avx512,
-    /// The same, and products of bf16 pairs (AVX512-BF16).
+    /// The same, products of bf16 pairs, and rounding to bf16 (AVX512-BF16).
     Avx512Bf16,
     /// The same, and bf16 products of whole tiles (AMX-TILE and AMX-BF16, Linux).
     Amx,
@@ -149,24 +149,27 @@ fn name(isa: Isa) -> &'static str {
 /// Defines a function compiled once per instruction set and dispatched at run time.
 ///
 /// The body is ordinary safe Rust whose loops the compiler vectorises; there is nothing to gain from intrinsics in it. One thing alone the
-/// compiler does not see: that a processor rounds to bf16 by itself. A function that rounds much has a constant `BF16` that says so, and
-/// hands it to [`Value::of_array`](super::value::Value::of_array).
+/// compiler does not see: that a processor rounds to bf16 by itself. Where a body's time goes into rounding, `[rounding]` names what it hands
+/// to [`Value::round`](super::value::Value::round).
 macro_rules! vectorised {
-    ($(#[$doc:meta])* pub fn $name:ident<$t:ident: $bound:path, const BF16: bool>($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+    ($(#[$doc:meta])* pub fn $name:ident<$t:ident: $bound:path>[$rounding:ident]($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
         pub fn $name<$t: $bound>($($arg: $ty),*) {
+            use $crate::cpu::value::Rounding;
+
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn body<$t: $bound, const BF16: bool>($($arg: $ty),*) $body
+            fn body<$t: $bound, const BF16: bool>($rounding: Rounding<BF16>, $($arg: $ty),*) $body
 
             #[cfg(target_arch = "x86_64")]
             {
-                $crate::cpu::isa::compiled!(Avx512Bf16, <$t: $bound>($($arg: $ty),*), body::<$t, true>);
-                $crate::cpu::isa::compiled!(Avx512, <$t: $bound>($($arg: $ty),*), body::<$t, false>);
-                $crate::cpu::isa::compiled!(Avx2, <$t: $bound>($($arg: $ty),*), body::<$t, false>);
+                // SAFETY: called where the processor has the instruction set alone.
+                $crate::cpu::isa::return_compiled!(Avx512Bf16, <$t: $bound>($($arg: $ty),*), body::<$t, true>(unsafe { Rounding::by_processor() }, $($arg),*));
+                $crate::cpu::isa::return_compiled!(Avx512, <$t: $bound>($($arg: $ty),*), body::<$t, false>(Rounding::BY_CODE, $($arg),*));
+                $crate::cpu::isa::return_compiled!(Avx2, <$t: $bound>($($arg: $ty),*), body::<$t, false>(Rounding::BY_CODE, $($arg),*));
             }
-            body::<$t, false>($($arg),*)
+            body::<$t, false>(Rounding::BY_CODE, $($arg),*)
         }
     };
     ($(#[$doc:meta])* pub fn $name:ident$(<$t:ident: $bound:path>)?($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
@@ -179,8 +182,8 @@ macro_rules! vectorised {
 
             #[cfg(target_arch = "x86_64")]
             {
-                $crate::cpu::isa::compiled!(Avx512, $(<$t: $bound>)?($($arg: $ty),*), body$(::<$t>)?);
-                $crate::cpu::isa::compiled!(Avx2, $(<$t: $bound>)?($($arg: $ty),*), body$(::<$t>)?);
+                $crate::cpu::isa::return_compiled!(Avx512, $(<$t: $bound>)?($($arg: $ty),*), body$(::<$t>)?($($arg),*));
+                $crate::cpu::isa::return_compiled!(Avx2, $(<$t: $bound>)?($($arg: $ty),*), body$(::<$t>)?($($arg),*));
             }
             body$(::<$t>)?($($arg),*)
         }
@@ -188,24 +191,24 @@ macro_rules! vectorised {
 }
 pub(crate) use vectorised;
 
-/// Returns from the function around it with a body that is compiled for an instruction set, where that set is in use.
+/// Returns from the function around it with a call that is compiled for an instruction set, where that set is in use.
 #[cfg(target_arch = "x86_64")]
-macro_rules! compiled {
+macro_rules! return_compiled {
     (Avx512Bf16, $($rest:tt)*) => {
-        $crate::cpu::isa::compiled!(@ Avx512Bf16, "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,fma", $($rest)*)
+        $crate::cpu::isa::return_compiled!(@ Avx512Bf16, "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,fma", $($rest)*)
     };
     (Avx512, $($rest:tt)*) => {
-        $crate::cpu::isa::compiled!(@ Avx512, "avx512f,avx512vl,avx512bw,avx512dq,fma", $($rest)*)
+        $crate::cpu::isa::return_compiled!(@ Avx512, "avx512f,avx512vl,avx512bw,avx512dq,fma", $($rest)*)
     };
     (Avx2, $($rest:tt)*) => {
-        $crate::cpu::isa::compiled!(@ Avx2, "avx2,fma", $($rest)*)
+        $crate::cpu::isa::return_compiled!(@ Avx2, "avx2,fma", $($rest)*)
     };
-    (@ $isa:ident, $features:literal, $(<$t:ident: $bound:path>)?($($arg:ident: $ty:ty),*), $body:expr) => {
+    (@ $isa:ident, $features:literal, $(<$t:ident: $bound:path>)?($($arg:ident: $ty:ty),*), $call:expr) => {
         if $crate::cpu::isa::isa() >= $crate::cpu::isa::Isa::$isa {
             #[target_feature(enable = $features)]
             #[allow(clippy::too_many_arguments)]
             fn compiled$(<$t: $bound>)?($($arg: $ty),*) {
-                $body($($arg),*)
+                $call
             }
             // SAFETY: `isa` returns a set only where the processor has every feature enabled here.
             return unsafe { compiled$(::<$t>)?($($arg),*) };
@@ -213,7 +216,7 @@ macro_rules! compiled {
     };
 }
 #[cfg(target_arch = "x86_64")]
-pub(crate) use compiled;
+pub(crate) use return_compiled;
 
 #[cfg(test)]
 mod tests {

@@ -130,24 +130,24 @@ unsafe fn finished<S: Simd, const M: usize>(
         }
         acc = plus::<S, M>(before, acc);
         // Loop after loop, each so short that the compiler unrolls it: sums then stay in registers.
-        let [s0, s1] = [0, S::LANES].map(|at| S::load(end.scale.add(at)));
+        let (s0, s1) = (S::load(end.scale), S::load(end.scale.add(S::LANES)));
         for acc in &mut acc {
             *acc = [S::mul(acc[0], s0), S::mul(acc[1], s1)];
         }
-        let [b0, b1] = [0, S::LANES].map(|at| S::load(end.bias.add(at)));
+        let (b0, b1) = (S::load(end.bias), S::load(end.bias.add(S::LANES)));
         for acc in &mut acc {
             *acc = [S::add(acc[0], b0), S::add(acc[1], b1)];
         }
         if !end.residual.is_null() {
             for (i, acc) in acc.iter_mut().enumerate() {
                 let from = (end.residual.cast::<S::Kept>()).add(*rows.get_unchecked(i));
-                let [r0, r1] = [0, S::LANES].map(|at| S::get(from.add(at)));
+                let (r0, r1) = (S::get(from), S::get(from.add(S::LANES)));
                 *acc = [S::add(acc[0], r0), S::add(acc[1], r1)];
             }
         }
         if end.relu {
             for acc in &mut acc {
-                *acc = acc.map(|v| S::rectify(v));
+                *acc = [S::rectify(acc[0]), S::rectify(acc[1])];
             }
         }
         for (i, [v0, v1]) in acc.into_iter().enumerate() {

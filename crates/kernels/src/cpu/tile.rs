@@ -194,8 +194,8 @@ impl Kernel {
     /// may be asked for.
     ///
     /// # Safety
-    /// The kernel is that of `T`, and the thread has [entered](Self::enter) it. No other task touches those values meanwhile, and rows are
-    /// distinct; where the sums are added to what is there, it has been written before.
+    /// The kernel is that of `T`, and the thread has [entered](Self::enter) it. No other task touches those values meanwhile, and rows do
+    /// not overlap; where the sums are added to what is there, it has been written before.
     #[allow(clippy::too_many_arguments)]
     #[inline]
     pub unsafe fn finish<T: Value>(
@@ -363,7 +363,7 @@ mod tests {
                     let mut out = values.clone();
                     let shared = Shared::new(&mut out);
                     let columns = kernel.nr;
-                    // SAFETY: the kernel is that of `T`, the output this call's own and written, the rows are distinct.
+                    // SAFETY: the kernel is that of `T`, the output this call's own and written, the rows apart.
                     unsafe {
                         kernel.finish(
                             runs,

@@ -22,13 +22,10 @@ pub trait Value: Plain + Send + Sync + std::fmt::Debug + 'static {
     /// The same for a number of values that the compiler knows: whole vectors.
     fn of_array<const N: usize>(x: [f32; N]) -> [Self; N];
 
-    /// The same in a body of [`vectorised`](super::isa::vectorised), whole vectors by the processor itself where `BF16` says that it can.
-    /// It takes what is below f32's normal numbers for 0, as its products do.
-    ///
-    /// # Safety
-    /// With `BF16`, the processor has AVX512-BF16.
+    /// The same, whole vectors by the processor itself where it can. It takes what is below f32's normal numbers for 0, as its products do;
+    /// numbers beyond whole vectors keep that.
     #[inline(always)]
-    unsafe fn round<const N: usize, const BF16: bool>(x: [f32; N]) -> [Self; N] {
+    fn round<const N: usize, const BF16: bool>(_by: Rounding<BF16>, x: [f32; N]) -> [Self; N] {
         Self::of_array(x)
     }
 
@@ -101,14 +98,14 @@ impl Value for bf16 {
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn round<const N: usize, const BF16: bool>(x: [f32; N]) -> [Self; N] {
+    fn round<const N: usize, const BF16: bool>(_by: Rounding<BF16>, x: [f32; N]) -> [Self; N] {
         if !BF16 || !N.is_multiple_of(16) {
             return Self::of_array(x);
         }
         let mut values = [Self::ZERO; N];
         let (vectors, _) = values.as_chunks_mut();
         for (to, x) in vectors.iter_mut().zip(x.as_chunks().0) {
-            // SAFETY: the caller's.
+            // SAFETY: whoever made the `Rounding` promised that the processor has the instruction.
             *to = unsafe { super::simd::x86::rounded(x) };
         }
         values
@@ -140,6 +137,24 @@ impl Value for bf16 {
         // Both rows by value: what is read cannot alias what is written.
         let (low, high) = (*first, *second);
         std::array::from_fn(|j| u32::from(low[j].to_bits()) | u32::from(high[j].to_bits()) << 16)
+    }
+}
+
+/// Who rounds to bf16: with `BF16` the processor, which has AVX512-BF16, else the code of [`Value::of_array`].
+#[derive(Clone, Copy)]
+pub struct Rounding<const BF16: bool>(());
+
+impl Rounding<false> {
+    /// Everywhere.
+    pub const BY_CODE: Self = Self(());
+}
+
+impl Rounding<true> {
+    /// # Safety
+    /// The processor has AVX-512F and AVX512-BF16.
+    #[cfg(target_arch = "x86_64")]
+    pub unsafe fn by_processor() -> Self {
+        Self(())
     }
 }
 
@@ -208,25 +223,27 @@ mod tests {
 
     #[cfg(target_arch = "x86_64")]
     #[test]
-    fn processors_round_alike() {
+    fn the_processor_rounds_as_the_code_does() {
         if crate::cpu::isa::isa() < crate::cpu::isa::Isa::Avx512Bf16 {
             return; // nothing to compare
         }
+        // SAFETY: the processor has what is asked of it.
+        let by = unsafe { Rounding::by_processor() };
         let mut bits = 1u32;
         for _ in 0..10_000 {
-            let x: [f32; 32] = std::array::from_fn(|_| {
+            let x: [f32; 16] = std::array::from_fn(|_| {
                 bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 f32::from_bits(bits)
             });
-            // SAFETY: the processor has what is asked of it.
-            let rounded = unsafe { bf16::round::<32, true>(x) };
-            for (x, rounded) in x.into_iter().zip(rounded) {
+            for (x, rounded) in x.into_iter().zip(bf16::round(by, x)) {
                 let expected = match x.is_subnormal() {
                     true => bf16::from_f32(0f32.copysign(x)),
                     false => bf16::from_f32(x),
                 };
                 let alike = rounded.to_bits() == expected.to_bits();
                 assert!(alike || (x.is_nan() && rounded.is_nan()), "{x:e}");
+                let alone = bf16::round(by, [x]).map(bf16::to_bits);
+                assert_eq!(alone, bf16::of_array([x]).map(bf16::to_bits));
             }
         }
     }

@@ -24,7 +24,7 @@
 
 use super::isa::vectorised;
 use super::tile::Kernel;
-use super::value::{Value, lanes, lanes_mut};
+use super::value::{Rounding, Value, lanes, lanes_mut};
 use crate::geometry::ConvShape;
 
 /// How four output pixels are computed.
@@ -217,11 +217,8 @@ pub fn strips(from: usize, end: usize, block: usize, pitch: usize) -> Vec<Strip>
 }
 
 /// `N` columns from `at` on: `to[point · pitch + start + k] = F(rows)[point][at + k]`.
-///
-/// # Safety
-/// As [`Value::round`].
 #[inline(always)]
-unsafe fn columns<
+fn columns<
     F: Transform<I, O>,
     S: Value,
     D: Value,
@@ -230,6 +227,7 @@ unsafe fn columns<
     const N: usize,
     const BF16: bool,
 >(
+    rounding: Rounding<BF16>,
     rows: &[&[S]],
     at: usize,
     pitch: usize,
@@ -258,17 +256,13 @@ unsafe fn columns<
         }
     }
     for (i, values) in points.as_flattened().iter().enumerate() {
-        // SAFETY: the caller's.
-        *lanes_mut(to, i * pitch + start) = unsafe { D::round::<N, BF16>(*values) };
+        *lanes_mut(to, i * pitch + start) = D::round(rounding, *values);
     }
 }
 
 /// `to[point · pitch + strip.to + k] = F(rows)[point][strip.from + k]`
-///
-/// # Safety
-/// As [`Value::round`].
 #[inline(always)]
-unsafe fn spread<
+fn spread<
     F: Transform<I, O>,
     S: Value,
     D: Value,
@@ -276,6 +270,7 @@ unsafe fn spread<
     const O: usize,
     const BF16: bool,
 >(
+    rounding: Rounding<BF16>,
     rows: &[&[S]],
     strips: &[Strip],
     pitch: usize,
@@ -283,14 +278,11 @@ unsafe fn spread<
 ) {
     for strip in strips {
         let (from, start) = (strip.from, strip.to);
-        // SAFETY: the caller's.
-        unsafe {
-            if from + LANES <= rows[0].len() {
-                columns::<F, S, D, I, O, LANES, BF16>(rows, from, pitch, start, to);
-            } else {
-                for k in 0..strip.len {
-                    columns::<F, S, D, I, O, 1, BF16>(rows, from + k, pitch, start + k, to);
-                }
+        if from + LANES <= rows[0].len() {
+            columns::<F, S, D, I, O, LANES, BF16>(rounding, rows, from, pitch, start, to);
+        } else {
+            for k in 0..strip.len {
+                columns::<F, S, D, I, O, 1, BF16>(rounding, rows, from + k, pitch, start + k, to);
             }
         }
     }
@@ -298,13 +290,10 @@ unsafe fn spread<
 
 vectorised! {
     /// `Bᵀ x B` of one tile: the rows of channels that it sees ([`Tiles::sight`]) to points.
-    pub fn transform_input<T: Value, const BF16: bool>(scheme: Scheme, x: &[&[T]; MOST], strips: &[Strip], pitch: usize, to: &mut [T]) {
-        // SAFETY: the dispatch found what `BF16` says.
-        unsafe {
-            match scheme {
-                Scheme::Tile => spread::<OfInput, T, T, 4, 4, BF16>(x, strips, pitch, to),
-                Scheme::Map => spread::<OfInput, T, T, 2, 3, BF16>(&x[..4], strips, pitch, to),
-            }
+    pub fn transform_input<T: Value>[rounding](scheme: Scheme, x: &[&[T]; MOST], strips: &[Strip], pitch: usize, to: &mut [T]) {
+        match scheme {
+            Scheme::Tile => spread::<OfInput, T, T, 4, 4, _>(rounding, x, strips, pitch, to),
+            Scheme::Map => spread::<OfInput, T, T, 2, 3, _>(rounding, &x[..4], strips, pitch, to),
         }
     }
 }
@@ -312,25 +301,19 @@ vectorised! {
 vectorised! {
     /// `A dy Aᵀ` of one tile: four rows of channels to points.
     pub fn transform_gradient<T: Value>(scheme: Scheme, dy: &[&[T]; 4], strips: &[Strip], pitch: usize, to: &mut [T]) {
-        // SAFETY: nothing is asked of the processor.
-        unsafe {
-            match scheme {
-                Scheme::Tile => spread::<OfGradient, T, T, 2, 4, false>(dy, strips, pitch, to),
-                Scheme::Map => spread::<OfGradient, T, T, 2, 3, false>(dy, strips, pitch, to),
-            }
+        match scheme {
+            Scheme::Tile => spread::<OfGradient, T, T, 2, 4, _>(Rounding::BY_CODE, dy, strips, pitch, to),
+            Scheme::Map => spread::<OfGradient, T, T, 2, 3, _>(Rounding::BY_CODE, dy, strips, pitch, to),
         }
     }
 }
 
 vectorised! {
     /// `G w Gᵀ`: nine rows of channels to points.
-    pub fn transform_weight<T: Value, const BF16: bool>(scheme: Scheme, w: &[&[f32]; 9], strips: &[Strip], pitch: usize, to: &mut [T]) {
-        // SAFETY: the dispatch found what `BF16` says.
-        unsafe {
-            match scheme {
-                Scheme::Tile => spread::<OfWeight, f32, T, 3, 4, BF16>(w, strips, pitch, to),
-                Scheme::Map => spread::<OfWeight, f32, T, 3, 3, BF16>(w, strips, pitch, to),
-            }
+    pub fn transform_weight<T: Value>[rounding](scheme: Scheme, w: &[&[f32]; 9], strips: &[Strip], pitch: usize, to: &mut [T]) {
+        match scheme {
+            Scheme::Tile => spread::<OfWeight, f32, T, 3, 4, _>(rounding, w, strips, pitch, to),
+            Scheme::Map => spread::<OfWeight, f32, T, 3, 3, _>(rounding, w, strips, pitch, to),
         }
     }
 }
@@ -338,12 +321,9 @@ vectorised! {
 vectorised! {
     /// `Gᵀ m G`: a row of channels of every point to nine taps.
     pub fn transform_weight_gradient(scheme: Scheme, m: &[&[f32]], strips: &[Strip], pitch: usize, to: &mut [f32]) {
-        // SAFETY: nothing is asked of the processor.
-        unsafe {
-            match scheme {
-                Scheme::Tile => spread::<ToWeight, f32, f32, 4, 3, false>(m, strips, pitch, to),
-                Scheme::Map => spread::<ToWeight, f32, f32, 3, 3, false>(m, strips, pitch, to),
-            }
+        match scheme {
+            Scheme::Tile => spread::<ToWeight, f32, f32, 4, 3, _>(Rounding::BY_CODE, m, strips, pitch, to),
+            Scheme::Map => spread::<ToWeight, f32, f32, 3, 3, _>(Rounding::BY_CODE, m, strips, pitch, to),
         }
     }
 }
@@ -360,12 +340,9 @@ vectorised! {
             }
             let y = &mut y[4 * tile * width..][..4 * width];
             for at in (0..width).step_by(LANES) {
-                // SAFETY: nothing is asked of the processor.
-                unsafe {
-                    match scheme {
-                        Scheme::Tile => columns::<ToOutput, f32, f32, 4, 2, LANES, false>(rows, at, width, at, y),
-                        Scheme::Map => columns::<ToOutput, f32, f32, 3, 2, LANES, false>(rows, at, width, at, y),
-                    }
+                match scheme {
+                    Scheme::Tile => columns::<ToOutput, f32, f32, 4, 2, LANES, _>(Rounding::BY_CODE, rows, at, width, at, y),
+                    Scheme::Map => columns::<ToOutput, f32, f32, 3, 2, LANES, _>(Rounding::BY_CODE, rows, at, width, at, y),
                 }
             }
         }

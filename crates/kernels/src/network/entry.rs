@@ -1,5 +1,7 @@
 //! What a network's first layer makes of its images.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::cpu::value::Value;
@@ -9,7 +11,7 @@ use crate::geometry::{ConvConfig, ConvShape};
 #[derive(Clone, Copy)]
 pub struct Entry {
     /// As the caller has it.
-    pub outer: ConvShape,
+    outer: ConvShape,
     /// As it is computed.
     pub inner: ConvShape,
 }
@@ -29,26 +31,24 @@ impl Entry {
         Self { outer, inner }
     }
 
-    /// Where the rows of an image begin, (outer, inner), and how long they are.
-    fn rows(&self) -> (impl Iterator<Item = (usize, usize)> + use<>, usize) {
-        let Self { outer, inner } = *self;
-        let p = outer.cfg.padding;
-        let row = move |y| (y * outer.w * outer.c, ((y + p) * inner.w + p) * inner.c);
-        ((0..outer.h).map(row), outer.w * outer.c)
+    /// The rows of an image: where they lie in it, and where in the padded one.
+    fn rows(self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+        let Self { outer, inner } = self;
+        let (len, p) = (outer.w * outer.c, outer.cfg.padding);
+        (0..outer.h).map(move |y| {
+            let (from, to) = (y * len, ((y + p) * inner.w + p) * inner.c);
+            (from..from + len, to..to + len)
+        })
     }
 
     /// The images as the layer reads them.
-    pub fn input<T: Value>(&self, x: &[f32]) -> Vec<T> {
-        let (o, i) = (self.outer, self.inner);
-        let (from, to) = (o.h * o.w * o.c, i.h * i.w * i.c);
-        let mut values = vec![T::ZERO; i.n * to];
-        let images = values
-            .par_chunks_mut(to.max(1))
-            .zip(x.par_chunks(from.max(1)));
+    pub fn input<T: Value>(self, x: &[f32]) -> Vec<T> {
+        let (from, to) = self.sizes();
+        let mut values = vec![T::ZERO; self.inner.n * to];
+        let images = (values.par_chunks_mut(to.max(1))).zip(x.par_chunks(from.max(1)));
         images.for_each(|(values, x)| {
-            let (rows, len) = self.rows();
-            for (from, to) in rows {
-                for (to, x) in values[to..to + len].iter_mut().zip(&x[from..from + len]) {
+            for (from, to) in self.rows() {
+                for (to, x) in values[to].iter_mut().zip(&x[from]) {
                     *to = T::of(*x);
                 }
             }
@@ -57,21 +57,23 @@ impl Entry {
     }
 
     /// The gradient of the images from that of [`Self::input`].
-    pub fn input_gradient<T: Value>(&self, dx: &[T]) -> Vec<f32> {
-        let (o, i) = (self.outer, self.inner);
-        let (to, from) = (o.h * o.w * o.c, i.h * i.w * i.c);
-        let mut values = vec![0f32; o.n * to];
-        let images = values
-            .par_chunks_mut(to.max(1))
-            .zip(dx.par_chunks(from.max(1)));
+    pub fn input_gradient<T: Value>(self, dx: &[T]) -> Vec<f32> {
+        let (to, from) = self.sizes();
+        let mut values = vec![0f32; self.outer.n * to];
+        let images = (values.par_chunks_mut(to.max(1))).zip(dx.par_chunks(from.max(1)));
         images.for_each(|(values, dx)| {
-            let (rows, len) = self.rows();
-            for (to, from) in rows {
-                for (to, x) in values[to..to + len].iter_mut().zip(&dx[from..]) {
+            for (to, from) in self.rows() {
+                for (to, x) in values[to].iter_mut().zip(&dx[from]) {
                     *to = x.get();
                 }
             }
         });
         values
+    }
+
+    /// Values of an image, and of the padded one.
+    fn sizes(self) -> (usize, usize) {
+        let values = |s: ConvShape| s.h * s.w * s.c;
+        (values(self.outer), values(self.inner))
     }
 }
