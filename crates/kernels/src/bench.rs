@@ -43,7 +43,7 @@ pub struct Convolution {
     pub window: usize,
     /// Distance between windows.
     pub stride: usize,
-    /// Whether it reads the images: [`crate::Network`] then pads them beforehand, and nobody wants dx.
+    /// Whether it reads the images: [`crate::Network`] then pads pixels and channels beforehand, and nobody wants dx.
     pub first: bool,
 }
 
@@ -76,19 +76,23 @@ impl Convolution {
         (width * activations + 4 * weights) as f64
     }
 
-    fn shape(&self) -> ConvShape {
+    fn shape<T: Value>(&self) -> ConvShape {
         let padding = self.window / 2;
         // As `Network` lays its images out.
-        let (side, padding) = match self.first {
-            true => (self.side + 2 * padding, 0),
-            false => (self.side, padding),
+        let (side, c, padding) = match self.first {
+            true => (
+                self.side + 2 * padding,
+                self.channels.next_multiple_of(T::PER_UNIT),
+                0,
+            ),
+            false => (self.side, self.channels, padding),
         };
         let (out, k) = (self.out(), self.window);
         ConvShape {
             n: self.batch,
             h: side,
             w: side,
-            c: self.channels,
+            c,
             o: self.outputs,
             kh: k,
             kw: k,
@@ -138,7 +142,7 @@ impl Loaded {
 
 impl<T: Value> Operands<T> {
     fn new(convolution: &Convolution) -> Self {
-        let s = convolution.shape();
+        let s = convolution.shape::<T>();
         Self {
             x: noise(s.n * s.h * s.w * s.c),
             w: noise(s.o * s.kh * s.kw * s.c),

@@ -215,13 +215,12 @@ const SHAPES: [([usize; 4], [usize; 3], [usize; 4]); 36] = [
     ([3, 4, 4, 64], [64, 1, 1], [1, 0, 1, 2]),
     ([3, 3, 3, 800], [64, 1, 1], [1, 0, 1, 1]),
     ([2, 2, 2, 1100], [32, 1, 1], [1, 0, 1, 1]),
-    // Odd channels without padding: a row of taps is one, of few values or of more than are summed at a time.
+    // Odd channels without padding.
     ([2, 13, 11, 3], [24, 7, 7], [2, 0, 1, 1]),
     ([3, 6, 5, 15], [40, 3, 3], [1, 0, 1, 1]),
     ([1, 5, 4, 401], [33, 3, 2], [2, 0, 1, 1]),
     ([1, 4, 4, 201], [33, 3, 3], [1, 0, 1, 1]),
     ([1, 5, 5, 101], [8, 3, 3], [1, 0, 1, 1]),
-    // The same where they lie, and overlapping; rows that lie side by side as well; and what keeps taps apart.
     ([5, 1, 8, 3], [32, 1, 2], [2, 0, 1, 1]),
     ([1, 1, 20, 3], [32, 1, 4], [2, 0, 1, 1]),
     ([4, 5, 2, 5], [9, 3, 2], [1, 0, 1, 1]),

@@ -61,51 +61,32 @@ pub fn pack_forward<T: Value>(s: &ConvShape, w: &[f32]) -> Packed {
 
 fn forward<'a, T: Value>(s: &ConvShape, x: &'a [T], finish: Finish<'a, T>) -> Job<'a, T> {
     let groups = s.cfg.groups;
-    let together = taps_together::<T>(s);
-    let mut classes = plan::forward(s);
-    for segments in classes.iter_mut().map(|class| &mut class.segments) {
-        segments.retain(|segment| segment.tap % together == 0);
-        for segment in segments {
-            segment.tap /= together;
-        }
-    }
     Job {
-        classes,
+        classes: plan::forward(s),
         images: s.n,
         source: x,
         source_image: s.h * s.w * s.c,
         target_image: s.ho * s.wo * s.o,
         groups,
-        depth: together * s.c / groups,
+        depth: s.c / groups,
         columns: s.o / groups,
-        taps: s.kh * s.kw / together,
+        taps: s.kh * s.kw,
         finish,
         onto: false,
-    }
-}
-
-/// Taps that are multiplied as one. Those of a row lie side by side where nothing is padded; one by one, odd channels would leave a part of
-/// each tap's last unit empty.
-fn taps_together<T: Value>(s: &ConvShape) -> usize {
-    let cfg = s.cfg;
-    let side_by_side = (cfg.padding, cfg.dilation, cfg.groups) == (0, 1, 1);
-    match side_by_side && !s.c.is_multiple_of(T::PER_UNIT) {
-        true => s.kw,
-        false => 1,
     }
 }
 
 /// `w[o, tap, c]` to `panel[c, o]`: units first, then rows become columns.
 fn pack_columns<'a, T: Value>(s: &ConvShape, w: &'a [f32]) -> impl Pack + use<'a, T> {
     let (ck, og) = (s.c / s.cfg.groups, s.o / s.cfg.groups);
-    let (depth, pitch) = (taps_together::<T>(s) * ck, s.kh * s.kw * ck);
+    let pitch = s.kh * s.kw * ck;
     move |strip: &mut Scratch, at: Place, width: usize, to: &mut [u32]| {
         let first = at.panel * width;
         let rows = width.min(og - first);
-        let steps = depth.div_ceil(T::PER_UNIT);
+        let steps = ck.div_ceil(T::PER_UNIT);
         let strip = strip.get(rows * steps);
-        let from = &w[(at.group * og + first) * pitch + at.tap * depth..];
-        unit_rows::<T>(from, pitch, depth, strip);
+        let from = &w[(at.group * og + first) * pitch + at.tap * ck..];
+        unit_rows::<T>(from, pitch, ck, strip);
         transpose(strip, steps, rows, steps, width, to);
     }
 }
@@ -156,11 +137,10 @@ struct Job<'a, T> {
     source_image: usize,
     target_image: usize,
     groups: usize,
-    /// Source values of a tap: the channels of a group, of all taps that are multiplied as one.
+    /// Source channels of a group: k-steps of a tap.
     depth: usize,
     /// Target channels of a group.
     columns: usize,
-    /// Of the window, those that are multiplied as one counted once.
     taps: usize,
     finish: Finish<'a, T>,
     /// Whether the sums are added to what is there.

@@ -49,12 +49,23 @@ pub struct Gradients {
     pub parameters: Vec<Option<Vec<f32>>>,
 }
 
-/// A layer's shape as it is computed.
-fn computed(i: usize, shape: &ConvShape) -> ConvShape {
-    match i {
-        0 => Entry::new(*shape).inner,
-        _ => *shape,
-    }
+/// Runs `f` on a layer's shape and weight as they are computed.
+fn with_weight<T: Value, R>(
+    i: usize,
+    shape: &ConvShape,
+    layer: &ConvNorm,
+    f: impl FnOnce(&ConvShape, &[f32]) -> R,
+) -> Result<R> {
+    with_values(NAME, &layer.weight, |w| {
+        if i > 0 {
+            return Ok(f(shape, w));
+        }
+        let entry = Entry::new::<T>(*shape);
+        match entry.outer.c == entry.inner.c {
+            true => Ok(f(&entry.inner, w)),
+            false => Ok(f(&entry.inner, &entry.weight(w))),
+        }
+    })
 }
 
 fn first(shapes: &Shapes) -> ConvShape {
@@ -120,7 +131,7 @@ fn walk<T: Value>(
         false => vec![false; network.steps.len() + 1],
     };
     let mut slots: Vec<Vec<T>> = Vec::with_capacity(network.steps.len() + 1);
-    slots.push(Entry::new(first(shapes)).input(x));
+    slots.push(Entry::new::<T>(first(shapes)).input(x));
     for (i, (step, shape)) in network.steps.iter().zip(&shapes.steps).enumerate() {
         let given = match (step, shape) {
             (
@@ -161,9 +172,8 @@ pub fn train<T: Value>(
     let mut moments = Vec::new();
     let mut records: Vec<Option<Record<T>>> = (0..network.steps.len()).map(|_| None).collect();
     let (features, slots) = walk(network, shapes, x, keep, |i, shape, layer, x, residual| {
-        let sums: Vec<T> = with_values(NAME, &layer.weight, |w| {
-            let s = computed(i, shape);
-            Ok(conv_forward(&s, x, Weights::Plain(w), Finish::NONE))
+        let sums: Vec<T> = with_weight::<T, _>(i, shape, layer, |s, w| {
+            conv_forward(s, x, Weights::Plain(w), Finish::NONE)
         })?;
         let of_batch = norm::moments(&sums, shape.o);
         let inv_std = norm::inverse_std(&of_batch.var, layer.eps);
@@ -213,9 +223,7 @@ pub fn prepare<T: Value>(
         let (mean, var) = statistics.next().expect("as many pairs as layers");
         let (scale, shift) = affine(layer, mean, &norm::inverse_std(var, layer.eps))?;
         prepared.push(Prepared {
-            weight: with_values(NAME, &layer.weight, |w| {
-                Ok(pack_forward::<T>(&computed(i, shape), w))
-            })?,
+            weight: with_weight::<T, _>(i, shape, layer, |s, w| pack_forward::<T>(s, w))?,
             scale,
             shift,
         });
@@ -252,9 +260,8 @@ pub fn infer<T: Value>(
             Layers::Given(statistics) => {
                 let (mean, var) = &statistics[at];
                 let (scale, shift) = affine(layer, mean, &norm::inverse_std(var, layer.eps))?;
-                with_values(NAME, &layer.weight, |w| {
-                    let (s, finish) = (computed(i, shape), finish(&scale, &shift));
-                    Ok(conv_forward(&s, x, Weights::Plain(w), finish))
+                with_weight::<T, _>(i, shape, layer, |s, w| {
+                    conv_forward(s, x, Weights::Plain(w), finish(&scale, &shift))
                 })
             }
             Layers::Prepared(all) => {
@@ -263,8 +270,12 @@ pub fn infer<T: Value>(
                     scale,
                     shift,
                 } = &all[at];
+                let shape = match i {
+                    0 => Entry::new::<T>(*shape).inner,
+                    _ => *shape,
+                };
                 Ok(conv_forward(
-                    &computed(i, shape),
+                    &shape,
                     x,
                     Weights::Packed(weight),
                     finish(scale, shift),
@@ -359,15 +370,22 @@ impl<T: Value> Tape<T> {
                     if tracked[parameter] {
                         self.restore(network, *input);
                         let x = &self.slots[*input];
-                        own[0] = Some(conv_backward_weight(&computed(i, shape), x, &dy));
+                        own[0] = Some(if i == 0 {
+                            let entry = Entry::new::<T>(*shape);
+                            entry.weight_gradient(conv_backward_weight(&entry.inner, x, &dy))
+                        } else {
+                            conv_backward_weight(shape, x, &dy)
+                        });
                     }
                     if needed[*input] {
                         let onto = slots[*input].take();
-                        let dx = with_values(NAME, &layer.weight, |w| {
-                            Ok(conv_backward_input(&computed(i, shape), &dy, w, onto))
+                        let dx = with_weight::<T, _>(i, shape, layer, |s, w| {
+                            conv_backward_input(s, &dy, w, onto)
                         })?;
                         match input {
-                            0 => gradients.input = Some(Entry::new(*shape).input_gradient(&dx)),
+                            0 => {
+                                gradients.input = Some(Entry::new::<T>(*shape).input_gradient(&dx))
+                            }
                             _ => slots[*input] = Some(dx),
                         }
                     }
