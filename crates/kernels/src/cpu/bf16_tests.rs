@@ -187,7 +187,7 @@ impl Sum {
 }
 
 /// [N, H, W, C], [O, kh, kw], stride, padding, dilation, groups
-const SHAPES: [([usize; 4], [usize; 3], [usize; 4]); 36] = [
+const SHAPES: [([usize; 4], [usize; 3], [usize; 4]); 38] = [
     ([9, 1, 1, 16], [16, 3, 3], [1, 1, 1, 1]),
     ([3, 2, 1, 40], [8, 3, 3], [1, 1, 1, 1]),
     ([2, 8, 8, 64], [64, 1, 1], [1, 0, 1, 1]),
@@ -215,6 +215,9 @@ const SHAPES: [([usize; 4], [usize; 3], [usize; 4]); 36] = [
     ([3, 4, 4, 64], [64, 1, 1], [1, 0, 1, 2]),
     ([3, 3, 3, 800], [64, 1, 1], [1, 0, 1, 1]),
     ([2, 2, 2, 1100], [32, 1, 1], [1, 0, 1, 1]),
+    // A network's first layer as it is computed: more pixels than are summed at a time.
+    ([3, 38, 38, 4], [64, 7, 7], [2, 0, 1, 1]),
+    ([3, 38, 38, 3], [64, 7, 7], [2, 0, 1, 1]),
     // Odd channels without padding.
     ([2, 13, 11, 3], [24, 7, 7], [2, 0, 1, 1]),
     ([3, 6, 5, 15], [40, 3, 3], [1, 0, 1, 1]),

@@ -1,4 +1,4 @@
-//! Weights as the products take them: plain, or packed before.
+//! Weights as the products take them: plain, or packed before; and how rows of them become units.
 
 use super::buffer::Scratch;
 use super::isa::vectorised;
@@ -46,7 +46,7 @@ impl Packed {
 }
 
 vectorised! {
-    /// Rows of `steps.len()/rows` units from rows of `depth` values that lie `pitch` apart.
+    /// Rows of units, side by side, from rows of `depth` values that lie `pitch` apart.
     pub fn unit_rows<T: Value>(from: &[f32], pitch: usize, depth: usize, to: &mut [u32]) {
         let steps = depth.div_ceil(T::PER_UNIT);
         for (i, to) in to.chunks_exact_mut(steps).enumerate() {
