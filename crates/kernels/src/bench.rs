@@ -185,8 +185,10 @@ pub fn tile_speed(precision: Precision, time: Duration) -> f64 {
 }
 
 fn best_tile<T: Value>(time: Duration) -> f64 {
-    let kinds = [Side::Rows, Side::Steps].map(|side| [64, KC].map(|len| (side, len)));
-    let speeds = kinds.into_iter().flatten().map(|(side, len)| {
+    let sides = [Side::Rows, Side::Steps].into_iter();
+    let sides = sides.filter(|&side| Kernel::of::<T>().takes(side));
+    let kinds = sides.flat_map(|side| [64, KC].map(|len| (side, len)));
+    let speeds = kinds.map(|(side, len)| {
         rayon::broadcast(|_| one_tile::<T>(side, len, time / 4))
             .iter()
             .sum()

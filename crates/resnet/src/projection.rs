@@ -15,10 +15,13 @@ use crate::{Error, Parameters, Result};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ProjectionConfig {
-    /// One linear layer: `head.weight`, `head.bias`.
+    /// One linear layer: `head.weight`, `head.bias`; `head.0.*` and `head.1.*` with the output's norm.
     Linear {
         /// Output dimension.
         dim: usize,
+        /// Batch norm of the output, as for the `Mlp`.
+        #[serde(default)]
+        output_norm: bool,
     },
     /// One linear layer and ReLU, the Keras example's head: `head.0.*`.
     LinearRelu {
@@ -79,7 +82,7 @@ impl Projection {
         rng: &mut ChaCha8Rng,
     ) -> Result<Self> {
         let (hidden, dim, batch_norm, output_norm, relu) = match *config {
-            ProjectionConfig::Linear { dim } => (None, dim, false, false, false),
+            ProjectionConfig::Linear { dim, output_norm } => (None, dim, false, output_norm, false),
             ProjectionConfig::LinearRelu { dim } => (None, dim, false, false, true),
             ProjectionConfig::Mlp {
                 hidden,
@@ -101,7 +104,8 @@ impl Projection {
                 ));
             }
         }
-        let name = if relu { "head.0" } else { "head" };
+        let alone = !relu && !output_norm;
+        let name = if alone { "head" } else { "head.0" };
         let first = Linear::new(params, rng, name, (in_dim, hidden.unwrap_or(dim)), init)?;
         let norm = match hidden.filter(|_| batch_norm) {
             Some(hidden) => Some(norm(params, rng, "head.1", hidden)?),
@@ -115,7 +119,11 @@ impl Projection {
             None => None,
         };
         let output_norm = if output_norm {
-            let name = if batch_norm { "head.4" } else { "head.3" };
+            let name = match (hidden, batch_norm) {
+                (None, _) => "head.1",
+                (Some(_), false) => "head.3",
+                (Some(_), true) => "head.4",
+            };
             Some(self::norm(params, rng, name, dim)?)
         } else {
             None
@@ -188,11 +196,27 @@ mod tests {
 
     #[test]
     fn every_kind_has_its_names_and_shapes() {
-        let cases: [(ProjectionConfig, &[&str], usize); 4] = [
+        let cases: [(ProjectionConfig, &[&str], usize); 5] = [
             (
-                ProjectionConfig::Linear { dim: 4 },
+                ProjectionConfig::Linear {
+                    dim: 4,
+                    output_norm: false,
+                },
                 &["head.bias", "head.weight"],
                 6 * 4 + 4,
+            ),
+            (
+                ProjectionConfig::Linear {
+                    dim: 4,
+                    output_norm: true,
+                },
+                &[
+                    "head.0.bias",
+                    "head.0.weight",
+                    "head.1.bias",
+                    "head.1.weight",
+                ],
+                28 + 8,
             ),
             (
                 ProjectionConfig::LinearRelu { dim: 4 },

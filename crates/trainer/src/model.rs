@@ -399,7 +399,10 @@ fn add_loss_parameters(
 fn projection_config(recipe: &ProjectionRecipe, features: usize) -> ProjectionConfig {
     let dim = recipe.dim;
     match recipe.kind {
-        ProjectionKind::Linear => ProjectionConfig::Linear { dim },
+        ProjectionKind::Linear => ProjectionConfig::Linear {
+            dim,
+            output_norm: recipe.output_norm,
+        },
         ProjectionKind::LinearRelu => ProjectionConfig::LinearRelu { dim },
         ProjectionKind::Mlp => ProjectionConfig::Mlp {
             hidden: recipe.hidden.unwrap_or(features),

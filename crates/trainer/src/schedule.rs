@@ -5,6 +5,7 @@
 //! - warm-up, t < w: `lr · (from + (1 − from) · (t + 1) / w)`
 //! - constant: `lr`
 //! - cosine: `lr · (f + (1 − f) · (1 + cos(π · (t − w) / (T − w))) / 2)`
+//! - linear: `lr · (f + (1 − f) · (1 − (t − w) / (T − w)))`
 //! - step: `lr · γ^k`, k the number of milestones m with t ≥ m · T
 //! - one cycle (PyTorch's `OneCycleLR`, without a warm-up of its own): from `lr / div` along half a cosine to `lr`
 //!   at step `rise · T − 1`, then down to `lr / (div · final_div)` at step T − 1.
@@ -60,12 +61,8 @@ impl Schedule {
         self.lr
             * match self.config.kind {
                 ScheduleKind::Constant => 1.0,
-                ScheduleKind::Cosine => {
-                    let end = self.config.final_factor.unwrap_or(0.0);
-                    let progress =
-                        ((t - self.warmup) / (self.total - self.warmup).max(1.0)).min(1.0);
-                    anneal(1.0, end, progress)
-                }
+                ScheduleKind::Cosine => anneal(1.0, self.end(), self.progress(t)),
+                ScheduleKind::Linear => 1.0 + (self.end() - 1.0) * self.progress(t),
                 ScheduleKind::Step => {
                     let milestones = self
                         .config
@@ -94,6 +91,16 @@ impl Schedule {
                     }
                 }
             }
+    }
+
+    /// The factor that a fall ends at.
+    fn end(&self) -> f64 {
+        self.config.final_factor.unwrap_or(0.0)
+    }
+
+    /// The share of the steps after warm-up that lies behind step `t`.
+    fn progress(&self, t: f64) -> f64 {
+        ((t - self.warmup) / (self.total - self.warmup).max(1.0)).min(1.0)
     }
 }
 
@@ -149,6 +156,24 @@ mod tests {
         close(s.lr(60), 2.0 * (1.0 + 1e-3) / 2.0);
         close(s.lr(100), 2.0 * 1e-3);
         assert!((20..99).all(|t| s.lr(t) > s.lr(t + 1)));
+    }
+
+    #[test]
+    fn linear_is_a_line_after_the_warmup() {
+        let s = schedule(ScheduleConfig {
+            warmup_epochs: 2.0,
+            warmup_from: 0.2,
+            final_factor: Some(0.1),
+            ..ScheduleConfig::linear()
+        });
+        close(s.lr(9), 2.0 * (0.2 + 0.8 / 2.0));
+        close(s.lr(19), 2.0);
+        close(s.lr(20), 2.0);
+        close(s.lr(40), 2.0 * (0.1 + 0.9 * 0.75));
+        close(s.lr(100), 0.2);
+        let s = schedule(ScheduleConfig::linear());
+        close(s.lr(25), 1.5);
+        close(s.lr(99), 0.02);
     }
 
     #[test]

@@ -250,17 +250,19 @@ impl Recipe {
                 "use 1 to 65536, and only with kind = \"mlp\"",
             )?;
         }
-        for (field, norm) in [
-            ("pretrain.projection.batch_norm", p.projection.batch_norm),
-            ("pretrain.projection.output_norm", p.projection.output_norm),
-        ] {
-            require(
-                field,
-                norm,
-                !norm || p.projection.kind == ProjectionKind::Mlp,
-                "only kind = \"mlp\" has batch norm",
-            )?;
-        }
+        let kind = p.projection.kind;
+        require(
+            "pretrain.projection.batch_norm",
+            p.projection.batch_norm,
+            !p.projection.batch_norm || kind == ProjectionKind::Mlp,
+            "only kind = \"mlp\" has batch norm inside",
+        )?;
+        require(
+            "pretrain.projection.output_norm",
+            p.projection.output_norm,
+            !p.projection.output_norm || kind != ProjectionKind::LinearRelu,
+            "kind = \"linear_relu\" ends in its ReLU; use \"linear\" or \"mlp\"",
+        )?;
         if let Some(m) = p.per_class {
             let ok = m > 0 && p.batch_size.is_multiple_of(m);
             require(

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleConfig {
-    /// `constant`, `cosine`, `step` or `one_cycle`.
+    /// `constant`, `cosine`, `linear`, `step` or `one_cycle`.
     pub kind: ScheduleKind,
     /// Linear warm-up over this many epochs (fractions allowed).
     pub warmup_epochs: f64,
@@ -17,7 +17,7 @@ pub struct ScheduleConfig {
     pub warmup_steps: Option<usize>,
     /// The factor that warm-up starts from.
     pub warmup_from: f64,
-    /// The factor at the very end (`cosine`; default 0).
+    /// The factor at the very end (`cosine`, `linear`; default 0).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_factor: Option<f64>,
     /// Where the rate drops, as shares of the stage (`step`; default 0.6, 0.75, 0.9).
@@ -45,6 +45,8 @@ pub enum ScheduleKind {
     Constant,
     /// Half a cosine from `lr` down to `lr · final_factor`.
     Cosine,
+    /// A line from `lr` down to `lr · final_factor`.
+    Linear,
     /// Drops by `gamma` at each milestone.
     Step,
     /// PyTorch's one-cycle: up along half a cosine, then down along another.
@@ -57,6 +59,7 @@ impl ScheduleKind {
         match self {
             Self::Constant => "constant",
             Self::Cosine => "cosine",
+            Self::Linear => "linear",
             Self::Step => "step",
             Self::OneCycle => "one_cycle",
         }
@@ -95,6 +98,11 @@ impl ScheduleConfig {
         Self::plain(ScheduleKind::Cosine)
     }
 
+    /// A line down to zero.
+    pub fn linear() -> Self {
+        Self::plain(ScheduleKind::Linear)
+    }
+
     /// Drops by 0.2 at 60, 75 and 90 % of the stage.
     pub fn step() -> Self {
         Self::plain(ScheduleKind::Step)
@@ -107,11 +115,11 @@ impl ScheduleConfig {
 
     /// Names of the fields that this shape does not read, but that are given.
     fn foreign_fields(&self) -> Vec<&'static str> {
-        use ScheduleKind::{Cosine, OneCycle, Step};
+        use ScheduleKind::{Cosine, Linear, OneCycle, Step};
         [
             (
                 "final_factor",
-                self.final_factor.is_some() && self.kind != Cosine,
+                self.final_factor.is_some() && !matches!(self.kind, Cosine | Linear),
             ),
             ("milestones", self.milestones.is_some() && self.kind != Step),
             ("gamma", self.gamma.is_some() && self.kind != Step),

@@ -268,7 +268,7 @@ pub struct ProjectionRecipe {
     pub dim: usize,
     /// Batch norm inside the `mlp`.
     pub batch_norm: bool,
-    /// Batch norm of the `mlp`'s output: embeddings cannot begin near collapse.
+    /// Batch norm of the output (`linear`, `mlp`): embeddings cannot begin near collapse.
     pub output_norm: bool,
 }
 
