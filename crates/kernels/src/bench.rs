@@ -1,10 +1,11 @@
 //! What benchmarks need and nothing else should call: one convolution's three products, alone and without Candle's graph, the
-//! register tile's own speed, and a loop that touches no memory. Hidden from the documentation; no promise to anyone.
+//! register tile's own speed, a loop that touches no memory, and a pass over memory alone. Hidden from the documentation; no promise to anyone.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use half::bf16;
+use rayon::prelude::*;
 
 use crate::cpu::buffer::{Shared, with_workspace};
 use crate::cpu::finish::Finish;
@@ -176,7 +177,7 @@ fn noise<T: Value>(len: usize) -> Vec<T> {
 }
 
 /// Operations per second of the register tile on every thread of the current pool, its operands as near as they get:
-/// the best of long and short runs, and of both ways of packing.
+/// the best of long and short runs, and of every way of packing that the tile has.
 pub fn tile_speed(precision: Precision, time: Duration) -> f64 {
     match precision {
         Precision::F32 => best_tile::<f32>(time),
@@ -185,11 +186,16 @@ pub fn tile_speed(precision: Precision, time: Duration) -> f64 {
 }
 
 fn best_tile<T: Value>(time: Duration) -> f64 {
-    let sides = [Side::Rows, Side::Steps].into_iter();
-    let sides = sides.filter(|&side| Kernel::of::<T>().takes(side));
-    let kinds = sides.flat_map(|side| [64, KC].map(|len| (side, len)));
+    let sides = match Kernel::of::<T>().tiled {
+        true => &[Side::Rows][..],
+        false => &[Side::Rows, Side::Steps],
+    };
+    let kinds = sides
+        .iter()
+        .flat_map(|&side| [64, KC].map(|len| (side, len)));
+    let share = time / (2 * sides.len() as u32);
     let speeds = kinds.map(|(side, len)| {
-        rayon::broadcast(|_| one_tile::<T>(side, len, time / 4))
+        rayon::broadcast(|_| one_tile::<T>(side, len, share))
             .iter()
             .sum()
     });
@@ -312,6 +318,28 @@ pub fn fma_operations() -> f64 {
     2.0 * (ITERATIONS * CHAINS * lanes) as f64
 }
 
+/// Values of one array of [`memory_speed`]: three are far more than any cache holds.
+const STREAM: usize = 1 << 24;
+
+/// Bytes per second that all threads of the current pool read and write together in `a ← b + s · c`, as McCalpin's STREAM
+/// counts them: two arrays read, one written. The best of five passes.
+pub fn memory_speed() -> f64 {
+    let [mut a, b, c] = [1.0, 2.0, 3.0].map(|value| vec![value; STREAM]);
+    let part = STREAM.div_ceil(4 * rayon::current_num_threads());
+    let pass = |_| {
+        let started = Instant::now();
+        let parts = b.par_chunks(part).zip(c.par_chunks(part));
+        a.par_chunks_mut(part).zip(parts).for_each(|(a, (b, c))| {
+            for ((a, b), c) in a.iter_mut().zip(b).zip(c) {
+                *a = b + 0.5f32 * c;
+            }
+        });
+        black_box(&mut a);
+        (3 * STREAM * size_of::<f32>()) as f64 / started.elapsed().as_secs_f64()
+    };
+    (0..5).map(pass).fold(0.0, f64::max)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,6 +396,12 @@ mod tests {
         let (used, plain) = (in_registers(3, 0.5, 2.0), portable(3, 0.5, 2.0));
         assert_eq!((used, plain), (43.5, 43.5));
         assert!((fma_pass() / rayon::current_num_threads() as f32 - 12.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn memory_has_a_speed() {
+        let speed = memory_speed();
+        assert!(speed.is_finite() && speed > 0.0, "{speed}");
     }
 
     #[test]

@@ -280,6 +280,25 @@ mod tests {
     }
 
     #[test]
+    fn a_normed_output_has_mean_0_and_variance_1() {
+        let mut params = Parameters::new(&Device::Cpu);
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let config = ProjectionConfig::Linear {
+            dim: 4,
+            output_norm: true,
+        };
+        let head = Projection::new(&config, 6, &mut params, &mut rng).unwrap();
+        let x = crate::initial::normal(&[50, 6], 3.0, &mut rng).unwrap();
+        let y = head.forward(&x, Mode::Train).unwrap();
+        let means = y.mean(0).unwrap().to_vec1::<f32>().unwrap();
+        let variances = y.var(0).unwrap().to_vec1::<f32>().unwrap(); // over n − 1
+        for (mean, variance) in means.into_iter().zip(variances) {
+            assert!(mean.abs() < 1e-5, "{mean}");
+            assert!((variance * 49.0 / 50.0 - 1.0).abs() < 1e-3, "{variance}");
+        }
+    }
+
+    #[test]
     fn glorot_starts_biases_at_zero() {
         let mut params = Parameters::new(&Device::Cpu);
         let mut rng = ChaCha8Rng::seed_from_u64(0);

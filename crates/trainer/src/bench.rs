@@ -1,6 +1,6 @@
-//! Training and feature steps of the benchmark networks: the code that a run executes, on a batch of one's choice.
+//! Training and feature steps of the benchmark networks: the code that a run executes, on batches that its loader makes ahead.
 
-use crate::feed::Batch;
+use crate::feed::{Batch, Feed, ImageFeed};
 use crate::model::{Encoder, Head, Supervised};
 use crate::recipe::{HeadKind, Model, Recipe};
 use crate::step::{Place, Stepper};
@@ -9,11 +9,11 @@ use crate::{
     training_thread,
 };
 use candle_core::Device;
-use cifar_data::stream;
-use rand_chacha::rand_core::RngCore;
+use cifar_data::{DatasetName, Loader, LoaderConfig, Normalization, Policy, SourceOptions};
 use resnet::{Arch, Stem};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A network that is benchmarked by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,15 +75,20 @@ impl FromStr for BenchNetwork {
     }
 }
 
+/// Side of the images.
+const SIDE: usize = 32;
+
 /// Forward, backward and SGD update of a benchmark network.
 pub struct TrainingStep {
     model: Supervised,
     stepper: Stepper,
-    batch: Batch,
+    feed: ImageFeed,
+    batch_size: usize,
+    epoch: usize,
     steps: usize,
 }
 
-/// A training step of `network` on a batch of random pixels.
+/// A training step of `network` on augmented images of the embedded data set.
 pub fn training_step(
     network: BenchNetwork,
     precision: Precision,
@@ -118,50 +123,56 @@ fn training_step_of(model: &Model, batch_size: usize, device: &Device) -> Result
     Ok(TrainingStep {
         model,
         stepper,
-        batch: random_batch(batch_size, device)?,
+        feed: images(batch_size, device)?,
+        batch_size,
+        epoch: 0,
         steps: 0,
     })
 }
 
 impl TrainingStep {
-    /// Takes the following steps on this batch of real images.
-    pub fn set_batch(&mut self, batch: cifar_data::Batch) -> Result<()> {
-        self.batch = Batch::new(batch, self.model.encoder.parameters.device())?;
-        Ok(())
-    }
-
-    /// One step; the batch's loss.
-    pub fn run(&mut self) -> Result<f32> {
+    /// Some steps, each on a new batch; the last one's loss.
+    pub fn run(&mut self, steps: usize) -> Result<f32> {
+        let Self {
+            model,
+            stepper,
+            feed,
+            ..
+        } = self;
         training_thread(|| {
             let stage = StageId::new(Arm::Baseline, StageKind::Supervised);
-            let place = Place {
-                seed: 0,
-                stage,
-                epoch: 0,
-                step: self.steps,
-                part: 0,
-            };
-            let model = &self.model;
             let mut forward = |batch: &Batch, place: &Place| model.forward(batch, place);
-            let stepped = self
-                .stepper
-                .step(self.batch.clone(), place, self.steps, &mut forward)?;
-            self.model.encoder.parameters.device().synchronize()?;
-            self.steps += 1;
-            Ok(stepped.loss as f32)
+            let (mut loss, mut left) = (f32::NAN, steps);
+            while left > 0 {
+                for batch in feed.epoch(self.epoch, 0).take(left) {
+                    let place = Place {
+                        seed: 0,
+                        stage,
+                        epoch: self.epoch,
+                        step: self.steps,
+                        part: 0,
+                    };
+                    let stepped = stepper.step(batch?, place, self.steps, &mut forward)?;
+                    loss = stepped.loss as f32;
+                    self.steps += 1;
+                    left -= 1;
+                }
+                self.epoch += 1;
+            }
+            feed.device.synchronize()?;
+            Ok(loss)
         })
     }
 
     /// Images of a step.
     pub fn images(&self) -> usize {
-        self.batch.rows()
+        self.batch_size
     }
 
     /// Multiply-adds of a step: forward, and twice as many backward.
     pub fn multiply_adds(&self) -> u64 {
-        let (height, width) = size(&self.batch);
-        3 * self.batch.rows() as u64
-            * (self.model.encoder.net.flops(height, width) + self.model.head.net.flops())
+        3 * self.batch_size as u64
+            * (self.model.encoder.net.flops(SIDE, SIDE) + self.model.head.net.flops())
     }
 }
 
@@ -171,16 +182,20 @@ pub struct FeatureStep {
     batch: Batch,
 }
 
-/// A feature step of `network` on a batch of random pixels.
+/// A feature step of `network` on images of the embedded data set.
 pub fn feature_step(
     network: BenchNetwork,
     precision: Precision,
     batch_size: usize,
     device: &Device,
 ) -> Result<FeatureStep> {
+    let feed = images(batch_size, device)?;
+    let first = feed.epoch(0, 0).next();
     Ok(FeatureStep {
         encoder: Encoder::new(&network.model(precision), 0, device)?,
-        batch: random_batch(batch_size, device)?,
+        batch: first.ok_or_else(|| Error::Unfit {
+            message: "a batch needs at least one image".to_owned(),
+        })??,
     })
 }
 
@@ -205,37 +220,30 @@ impl FeatureStep {
 
     /// Multiply-adds of a pass.
     pub fn multiply_adds(&self) -> u64 {
-        let (height, width) = size(&self.batch);
-        self.batch.rows() as u64 * self.encoder.net.flops(height, width)
+        self.batch.rows() as u64 * self.encoder.net.flops(SIDE, SIDE)
     }
 }
 
-fn size(batch: &Batch) -> (usize, usize) {
-    match *batch.input.dims() {
-        [_, height, width, _] => (height, width),
-        _ => (0, 0),
-    }
-}
-
-/// 32×32 images of even noise with unit variance.
-fn random_batch(images: usize, device: &Device) -> Result<Batch> {
-    let mut rng = stream(0, "bench", &[]);
-    let pixels = (0..images * 32 * 32 * 3)
-        .map(|_| (rng.next_u32() as f32 / u32::MAX as f32 - 0.5) * 3.4641)
-        .collect();
-    let labels = (0..images as u32).map(|i| i % 10).collect();
-    let indices = (0..images as u32).collect();
-    Batch::new(
-        cifar_data::Batch {
-            pixels,
-            labels,
-            indices,
-            views: 1,
-            height: 32,
-            width: 32,
-        },
-        device,
-    )
+/// Batches of the embedded data set under the `light` policy, made ahead by as many threads as in a run.
+fn images(batch_size: usize, device: &Device) -> Result<ImageFeed> {
+    let options = SourceOptions {
+        dataset: DatasetName::Synthetic,
+        ..SourceOptions::default()
+    };
+    let images = Arc::new(cifar_data::open(&options, &mut ())?.train()?);
+    // A batch larger than the set sees images again.
+    let indices = (0..images.len().max(batch_size)).map(|i| i % images.len());
+    let indices = Arc::new(indices.collect::<Vec<_>>());
+    let config = LoaderConfig {
+        batch_size,
+        policy: Policy::Light,
+        normalization: Normalization::fit(&images, &indices)?,
+        ..LoaderConfig::default()
+    };
+    Ok(ImageFeed {
+        loader: Loader::new(images, indices, config)?,
+        device: device.clone(),
+    })
 }
 
 #[cfg(test)]
@@ -243,19 +251,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_network_learns_its_batch() {
+    fn a_small_network_learns() {
         let model = Model {
             arch: Arch::ResNet18,
             width: 0.125,
             ..Model::default()
         };
-        let mut step = training_step_of(&model, 16, &Device::Cpu).unwrap();
-        let first = step.run().unwrap();
-        for _ in 0..8 {
-            step.run().unwrap();
-        }
-        assert!(step.run().unwrap() < first);
-        assert_eq!(step.images(), 16);
+        let mut step = training_step_of(&model, 64, &Device::Cpu).unwrap();
+        let first = step.run(1).unwrap();
+        let last = step.run(200).unwrap(); // three epochs
+        assert!(last < first - 0.2, "{first} {last}");
+        assert_eq!(step.images(), 64);
         assert!(step.multiply_adds() > 0);
         assert!(
             "r51"

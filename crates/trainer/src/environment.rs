@@ -136,7 +136,7 @@ pub(crate) fn device_name(device: &Device) -> String {
 }
 
 /// The commit of the source that this was built from, if it still lies there; `-dirty` if files differ from it.
-fn git_revision() -> Option<String> {
+pub fn git_revision() -> Option<String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
     let output = Command::new("git")
         .arg("-C")

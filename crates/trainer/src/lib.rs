@@ -57,7 +57,7 @@ pub use average::Average;
 pub use bench::{BenchNetwork, FeatureStep, TrainingStep, feature_step, training_step};
 pub use classify::{accuracy, cross_entropy};
 pub use embeddings::Embeddings;
-pub use environment::recorded_dataset;
+pub use environment::{git_revision, recorded_dataset};
 pub use error::{Error, Result};
 pub use experiment::{Experiment, Options, Outcome, StageProgress};
 pub use export::ExportOptions;

@@ -26,10 +26,9 @@ impl Schedule {
     /// The schedule over `epochs` epochs of `steps_per_epoch` steps around the optimiser's `lr`.
     pub fn new(config: &ScheduleConfig, lr: f64, epochs: usize, steps_per_epoch: usize) -> Self {
         let total = (epochs * steps_per_epoch) as f64;
-        let warmup = match (config.kind, config.warmup_steps) {
-            (ScheduleKind::OneCycle, _) => 0.0,
-            (_, Some(steps)) => steps as f64,
-            (_, None) => (config.warmup_epochs * steps_per_epoch as f64).round(),
+        let warmup = match config.warmup_steps {
+            Some(steps) => steps as f64,
+            None => (config.warmup_epochs * steps_per_epoch as f64).round(),
         };
         Self {
             config: config.clone(),

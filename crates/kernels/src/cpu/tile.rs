@@ -115,14 +115,6 @@ impl Kernel {
         }
     }
 
-    /// Whether the kernel has functions for operands packed so: AMX's tiles take rows alone.
-    pub fn takes(&self, side: Side) -> bool {
-        match side {
-            Side::Rows => !self.rows.is_empty(),
-            Side::Steps => !self.steps.is_empty(),
-        }
-    }
-
     /// What a thread needs before it calls [`run`](Self::run), for as long as it lives.
     pub fn enter(&self) -> Entered {
         #[cfg(target_arch = "x86_64")]

@@ -97,8 +97,9 @@ pub fn conv_backward_weight<T: Value>(
     sliced(weights, slices, |all| {
         tasks.par_iter().with_max_len(1).for_each(|task| {
             with_workspace(|space| {
+                let _entered = kernel.enter();
                 // SAFETY: tasks differ in slice, group, columns of the window, outputs or panels: no value belongs to two,
-                // and a task overwrites its block even where it has no rows.
+                // and a task overwrites its block even where it has no rows. The thread has entered the kernel.
                 unsafe { task.run(kernel, s, x, dy, &zeros, slices, space, all) }
             });
         });
@@ -107,7 +108,7 @@ pub fn conv_backward_weight<T: Value>(
 
 impl Task {
     /// # Safety
-    /// No other task touches this one's block of `out`.
+    /// No other task touches this one's block of `out`; the thread has entered the kernel.
     #[allow(clippy::too_many_arguments)]
     unsafe fn run<T: Value>(
         &self,

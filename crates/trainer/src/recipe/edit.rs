@@ -68,7 +68,11 @@ impl Recipe {
         if *last == "kind"
             && let Some(section) = section_mut(&mut table, parents)
         {
-            section.retain(|key, _| !OF_ONE_KIND.contains(&key));
+            let cycle = value.contains("one_cycle"); // rises by itself
+            section.retain(|key, _| {
+                let foreign = OF_ONE_KIND.contains(&key) || (cycle && key.starts_with("warmup_"));
+                !foreign
+            });
         }
         let text = value.trim();
         let candidates: Vec<Option<Value>> = match text {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct ScheduleConfig {
     /// `constant`, `cosine`, `linear`, `step` or `one_cycle`.
     pub kind: ScheduleKind,
-    /// Linear warm-up over this many epochs (fractions allowed).
+    /// Linear warm-up over this many epochs (fractions allowed); no warm-up for `one_cycle`, which rises by itself.
     pub warmup_epochs: f64,
     /// Linear warm-up over this many steps, in place of `warmup_epochs`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,19 +116,20 @@ impl ScheduleConfig {
     /// Names of the fields that this shape does not read, but that are given.
     fn foreign_fields(&self) -> Vec<&'static str> {
         use ScheduleKind::{Cosine, Linear, OneCycle, Step};
+        let cycle = self.kind == OneCycle;
         [
+            ("warmup_epochs", self.warmup_epochs != 0.0 && cycle),
+            ("warmup_steps", self.warmup_steps.is_some() && cycle),
+            ("warmup_from", self.warmup_from != 0.0 && cycle),
             (
                 "final_factor",
                 self.final_factor.is_some() && !matches!(self.kind, Cosine | Linear),
             ),
             ("milestones", self.milestones.is_some() && self.kind != Step),
             ("gamma", self.gamma.is_some() && self.kind != Step),
-            ("rise", self.rise.is_some() && self.kind != OneCycle),
-            ("div", self.div.is_some() && self.kind != OneCycle),
-            (
-                "final_div",
-                self.final_div.is_some() && self.kind != OneCycle,
-            ),
+            ("rise", self.rise.is_some() && !cycle),
+            ("div", self.div.is_some() && !cycle),
+            ("final_div", self.final_div.is_some() && !cycle),
         ]
         .into_iter()
         .filter_map(|(name, foreign)| foreign.then_some(name))

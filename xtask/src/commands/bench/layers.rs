@@ -1,5 +1,5 @@
 //! `bench --layers`: every distinct convolution of a network, its three products one by one, against the register tile's own
-//! speed in the same run. What lies far below it, and how many bytes that is, says what bounds a layer.
+//! speed and the roof that memory sets (Williams et al. 2009), both of the same run.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use kernels::{
     Precision,
-    bench::{Convolution, Loaded, Product, tile_speed},
+    bench::{Convolution, Loaded, Product, memory_speed, tile_speed},
 };
 use serde::Serialize;
 use trainer::BenchNetwork;
@@ -37,6 +37,8 @@ struct Table {
     precision: &'static str,
     /// GFLOP/s of the register tile on all threads.
     tile_gflops: f64,
+    /// GB/s that all threads read and write together.
+    memory_gigabytes: f64,
     layers: Vec<Layer>,
 }
 
@@ -101,6 +103,7 @@ fn measure(network: BenchNetwork, batch: usize, precision: Precision, rounds: u3
         precision: name(precision),
         layers,
         tile_gflops: tile_speed(precision, TILE_TIME) / 1e9,
+        memory_gigabytes: memory_speed() / 1e9,
     }
 }
 
@@ -205,12 +208,12 @@ fn name(precision: Precision) -> &'static str {
 impl Table {
     fn text(&self) -> String {
         let mut text = format!(
-            "\n{}, batch {}, {}: GFLOP/s, and percent of the register tile's {:.0}\n",
-            self.network, self.batch, self.precision, self.tile_gflops
+            "\n{}, batch {}, {}: GFLOP/s, and percent of the register tile's {:.0};\nroof: what memory's {:.1} GB/s allow of that\n",
+            self.network, self.batch, self.precision, self.tile_gflops, self.memory_gigabytes
         );
         text += &format!(
-            "{:<22}{:>3}{:>8}{:>8}{:>12}{:>12}{:>12}\n",
-            "convolution", "n", "GFLOP", "MB", "forward", "dx", "dw"
+            "{:<20}{:>3}{:>7}{:>7}{:>6}{:>12}{:>12}{:>12}\n",
+            "convolution", "n", "GFLOP", "MB", "roof", "forward", "dx", "dw"
         );
         for layer in &self.layers {
             let Layer {
@@ -220,18 +223,25 @@ impl Table {
                 megabytes,
                 gflops,
             } = layer;
-            text += &format!("{name:<22}{count:>3}{gflop:>8.2}{megabytes:>8.1}");
+            let roof = 100.0 * self.roof(layer) / self.tile_gflops;
+            text += &format!("{name:<20}{count:>3}{gflop:>7.2}{megabytes:>7.1}{roof:>5.0}%");
             for speed in gflops {
                 text += &self.cell(*speed);
             }
             text += "\n";
         }
-        text += &format!("{:<22}{:>3}{:>8.2}{:>8}", "all", "", self.gflop(), "");
+        text += &format!("{:<20}{:>3}{:>7.2}{:>13}", "all", "", self.gflop(), "");
         for product in 0..3 {
             text += &self.cell(self.overall(product));
         }
         text + "\nGFLOP are those of the plain sum without padding. A 3×3 window in transformed\n\
                 tiles needs fewer, and can pass 100 %.\n"
+    }
+
+    /// GFLOP/s that neither the tile nor memory lets a layer pass: its bytes move once at least.
+    fn roof(&self, layer: &Layer) -> f64 {
+        let least = layer.megabytes / 1e3 / self.memory_gigabytes;
+        (layer.gflop / least).min(self.tile_gflops)
     }
 
     fn cell(&self, speed: Option<f64>) -> String {
@@ -310,6 +320,7 @@ mod tests {
             batch: 65_536,
             precision: "bf16",
             tile_gflops: 2000.0,
+            memory_gigabytes: 10.0,
             layers: vec![
                 layer([Some(1000.0), None, Some(500.0)], 1),
                 layer([Some(500.0), Some(250.0), None], 2),
@@ -320,6 +331,8 @@ mod tests {
             assert!(line.chars().count() <= 80, "{line}");
         }
         assert!(text.contains("   1000  50%"), "{text}");
+        // 1 GB takes 0.1 s, in which the tile would make 200 GFLOP of the layer's 100.
+        assert!(text.contains(" 1000.0   50%"), "{text}");
         // 300 GFLOP in 0.1 + 0.4 s.
         assert_eq!(table.overall(0), Some(600.0));
         assert_eq!(table.overall(1), Some(250.0));

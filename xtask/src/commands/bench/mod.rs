@@ -167,7 +167,7 @@ fn in_process(args: &BenchArgs) -> Result<()> {
 
     let images = batch as usize;
     let mut own = trainer::training_step(network, precision.into(), images, &device)?;
-    let mut own = move || Ok(own.run()?);
+    let mut own = move || Ok(own.run(1)?);
     let mut stock = match args.peer {
         Some(_) => Some(stock_step(network, images, &device)?),
         None => None,

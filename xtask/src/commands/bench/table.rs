@@ -53,10 +53,14 @@ pub fn terminal(report: &Report) -> String {
 /// For a README: what was measured, the ratios with their targets, and how to repeat it.
 pub fn markdown(report: &Report) -> String {
     let mut text = format!(
-        "{}; {}. Rounds: {}; the contenders alternate in each, and medians are compared (lowest–highest); every contender is a \
+        "{}{}; {}. Rounds: {}; the contenders alternate in each, and medians are compared (lowest–highest); every contender is a \
          process of its own. PyTorch runs eagerly, channels last, its bf16 by autocast; here 3×3 windows take transformed tiles (Winograd), \
          and feature extraction packs the weights once for all batches. Peak memory is what the step holds above the process without it.\n",
-        report.machine, report.peer, report.rounds
+        report.machine,
+        (report.commit.as_deref())
+            .map_or_else(String::new, |commit| format!("; commit {}", short(commit))),
+        report.peer,
+        report.rounds
     );
     text += "\n| | PyTorch f32 | PyTorch bf16 | here f32 | here bf16 |\n|---|---|---|---|---|\n";
     for case in &report.cases {
@@ -77,6 +81,15 @@ pub fn markdown(report: &Report) -> String {
     }
     text += &format!("\n```text\n{}\n```", report.command);
     text
+}
+
+/// Nine digits of a revision, and whether files differ from it.
+fn short(commit: &str) -> String {
+    let (digits, dirty) = match commit.strip_suffix("-dirty") {
+        Some(digits) => (digits, " with changes"),
+        None => (commit, ""),
+    };
+    format!("{}{dirty}", digits.get(..9).unwrap_or(digits))
 }
 
 /// A case's lines of the first table: its rates, and its memory where that counts.
@@ -266,6 +279,7 @@ mod tests {
             machine:
                 "some processor with a very long name that goes on and on, AVX-512, BF16, 2 threads"
                     .into(),
+            commit: Some("0123456789abcdef0123456789abcdef01234567-dirty".into()),
             peer: "PyTorch 2.15.0+cpu (AVX512), torchvision 0.30.0".into(),
             rounds: 5,
             command: "cargo xtask bench --peer torch --rounds 5".into(),

@@ -30,7 +30,8 @@ const PEER: &str = include_str!("../../../../assets/bench/torch_peer.py");
 /// A measurement takes at least so many seconds, or one step.
 const SECONDS: f64 = 1.0;
 
-/// Before each measurement, so that threads of the one before have gone to sleep.
+/// Before each measurement, so that threads of the one before have gone to sleep. A step that does not count follows: its threads
+/// wake, and its data is in the caches again.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// What is compared.
@@ -96,6 +97,8 @@ pub struct Measured {
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub machine: String,
+    /// Of this project, where its source lies in a repository.
+    pub commit: Option<String>,
     pub peer: String,
     pub rounds: u32,
     pub command: String,
@@ -108,6 +111,7 @@ pub fn run(args: &BenchArgs, screen: &Screen) -> Result<Report> {
     let threads = kernels::cpu_features().threads;
     let mut report = Report {
         machine: machine::line(),
+        commit: trainer::git_revision(),
         peer: String::new(),
         rounds: args.rounds,
         command: command(args),
@@ -292,6 +296,7 @@ impl Running {
 
     fn time(&mut self, steps: usize) -> Result<f64> {
         thread::sleep(PAUSE);
+        self.process.ask::<Timed>(&Question::Steps(1))?;
         let timed: Timed = self.process.ask(&Question::Steps(steps))?;
         if !timed.loss.is_some_and(f64::is_finite) {
             bail!(

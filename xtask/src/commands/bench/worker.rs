@@ -151,11 +151,7 @@ impl Work {
     fn steps(&mut self, count: usize) -> Result<f64> {
         let mut last = 0.0;
         match self {
-            Self::Train(step) => {
-                for _ in 0..count {
-                    last = f64::from(step.run()?);
-                }
-            }
+            Self::Train(step) => last = f64::from(step.run(count)?),
             Self::Features(step) => last = f64::from(step.run(count)?),
             Self::Data { loader, epoch } => {
                 let mut left = count;

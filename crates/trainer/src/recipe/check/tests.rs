@@ -63,6 +63,35 @@ fn every_range_is_refused_with_field_value_and_remedy() {
 }
 
 #[test]
+fn a_cycle_rises_by_itself_and_a_projection_is_normed_where_it_can_be() {
+    let after = |fields: &[(&str, &str)]| {
+        let mut recipe = Recipe::default();
+        for (field, value) in fields {
+            recipe.set(field, value).unwrap();
+        }
+        recipe.check().map(drop).map_err(|e| e.to_string())
+    };
+    let (kind, warm) = ("pretrain.schedule.kind", "pretrain.schedule.warmup_epochs");
+    after(&[(warm, "1.5"), (kind, "linear")]).unwrap();
+    after(&[(warm, "1.5"), (kind, "one_cycle")]).unwrap(); // forgotten with the former kind
+    let error = after(&[(kind, "one_cycle"), (warm, "1.5")]).unwrap_err();
+    assert!(error.contains("warmup_epochs"), "{error}");
+    let error = after(&[(kind, "step"), ("pretrain.schedule.final_factor", "0.1")]).unwrap_err();
+    assert!(error.contains("final_factor"), "{error}");
+
+    let (kind, norm) = (
+        "pretrain.projection.kind",
+        "pretrain.projection.output_norm",
+    );
+    after(&[(kind, "linear"), (norm, "true")]).unwrap();
+    let error = after(&[(kind, "linear_relu"), (norm, "true")]).unwrap_err();
+    assert!(error.contains(norm) && error.contains("ReLU"), "{error}");
+    let inside = "pretrain.projection.batch_norm";
+    let error = after(&[(kind, "linear"), (inside, "true")]).unwrap_err();
+    assert!(error.contains(inside), "{error}");
+}
+
+#[test]
 fn nt_xent_asks_for_two_views() {
     let mut recipe = Recipe::default();
     recipe.set("pretrain.loss", "nt_xent").unwrap();
