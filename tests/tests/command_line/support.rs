@@ -38,7 +38,9 @@ pub const TINY: &[&str] = &[
 
 /// A folder of its own with the program in it.
 pub struct World {
-    folder: TempDir,
+    folder: PathBuf,
+    /// Removes the folder when the world ends.
+    _temporary: Option<TempDir>,
 }
 
 /// What a finished command left.
@@ -54,14 +56,29 @@ pub struct Outcome {
 
 impl World {
     pub fn new() -> Self {
+        let temporary = tempfile::tempdir().expect("a temporary folder");
         Self {
-            folder: tempfile::tempdir().expect("a temporary folder"),
+            folder: temporary.path().to_owned(),
+            _temporary: Some(temporary),
+        }
+    }
+
+    /// A world for a static, which nothing drops: under the build's own folder, where the next one of that name replaces it.
+    pub fn lasting(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).expect("an earlier world's folder");
+        }
+        fs::create_dir_all(&folder).expect("a folder");
+        Self {
+            folder,
+            _temporary: None,
         }
     }
 
     /// A path inside the world.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     /// `results.json` of a run.
@@ -99,7 +116,7 @@ impl World {
             command.env_remove(name);
         }
         command
-            .current_dir(self.folder.path())
+            .current_dir(&self.folder)
             .env("HF_HOME", self.path("hub"))
             .env("HF_HUB_OFFLINE", "1")
             .stdin(Stdio::null())

@@ -13,7 +13,7 @@ use crate::support::{World, assert_narrow};
 fn finished() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| {
-        let world = World::new();
+        let world = World::lasting("finished");
         world.tiny("run-all", "run", &[]).ok();
         let test = dataset().test().expect("test images");
         fs::create_dir_all(world.path("photos/deep")).expect("a folder");
