@@ -5,17 +5,25 @@ use std::{
     thread,
 };
 
-/// The processor's name as the system gives it.
+/// The processor's name as the system gives it, with family and model: some names tell no generation.
 pub fn processor() -> String {
-    let from_linux = fs_err::read_to_string("/proc/cpuinfo")
+    fs_err::read_to_string("/proc/cpuinfo")
         .ok()
-        .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("model name"))?;
-            Some(line.split_once(':')?.1.trim().to_owned())
-        });
-    from_linux
+        .and_then(|text| named(&text))
         .or_else(|| sysctl("machdep.cpu.brand_string"))
         .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+fn named(cpuinfo: &str) -> Option<String> {
+    let field = |name: &str| {
+        let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+        fields.find_map(|(key, value)| (key.trim() == name).then(|| value.trim()))
+    };
+    let name = field("model name")?;
+    Some(match (field("cpu family"), field("model")) {
+        (Some(family), Some(model)) => format!("{name} (family {family}, model {model})"),
+        _ => name.to_owned(),
+    })
 }
 
 /// Threads that parallel work will use: RAYON_NUM_THREADS if set, else what the system grants.
@@ -104,5 +112,13 @@ mod tests {
         assert!(threads() >= 1);
         assert!(disk_free(Path::new("no/such/folder/yet")).unwrap() > 0);
         assert!(!line().contains('\n'));
+    }
+
+    #[test]
+    fn a_processor_is_told_from_others_of_its_name() {
+        let x86 = "processor\t: 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n";
+        assert_eq!(named(x86).as_deref(), Some("AMD EPYC (family 26, model 2)"));
+        assert_eq!(named("model name\t: A CPU\n").as_deref(), Some("A CPU"));
+        assert_eq!(named("CPU part\t: 0xd40\n"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Exponential moving average of the weights: a ← d a + (1 − d) p after every step,
 //! d = min(decay, (1 + t) / (10 + t)) so that the first steps do not weigh for ever.
 
-use crate::cells::{on_host, update0};
+use crate::cells::{for_each, on_host, update0};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use resnet::Parameters;
@@ -40,16 +40,18 @@ impl Average {
         self.steps += 1;
         let t = self.steps as f64;
         let decay = self.decay.min((1.0 + t) / (10.0 + t));
-        for (_, var, shadow) in &self.shadows {
+        let Some((_, first, _)) = self.shadows.first() else {
+            return Ok(());
+        };
+        for_each(&self.shadows, first.device(), |(_, var, shadow)| {
             if on_host(var) {
                 let d = decay as f32;
-                update0(shadow, var, |a, p| *a += (1.0 - d) * (p - *a))?;
-            } else {
-                let p = var.as_detached_tensor();
-                let a = shadow.as_detached_tensor();
-                shadow.set(&(a.affine(decay, 0.0)? + p.affine(1.0 - decay, 0.0)?)?)?;
+                return update0(shadow, var, |a, p| *a += (1.0 - d) * (p - *a));
             }
-        }
+            let p = var.as_detached_tensor();
+            let a = shadow.as_detached_tensor();
+            Ok(shadow.set(&(a.affine(decay, 0.0)? + p.affine(1.0 - decay, 0.0)?)?)?)
+        })?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The f32 cells of CPU tensors as slices, in a fixed partition over threads.
 
 use crate::Result;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Storage, Tensor, bail};
+use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Storage, Tensor, bail};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -25,6 +25,20 @@ pub(crate) fn read<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result
         ))
         .into()),
     }
+}
+
+/// `f` of every item, in their order. On a CPU the items run side by side: no small tensor makes the threads wait for each other. A device
+/// has a queue of its own, which takes them in turn.
+pub(crate) fn for_each<T: Send, R: Send>(
+    items: impl IntoIterator<Item = T>,
+    device: &Device,
+    f: impl Fn(T) -> Result<R> + Sync + Send,
+) -> Result<Vec<R>> {
+    if !device.is_cpu() {
+        return items.into_iter().map(f).collect();
+    }
+    let items: Vec<T> = items.into_iter().collect();
+    items.into_par_iter().with_max_len(1).map(f).collect()
 }
 
 /// Σ x², summed in f64 chunk by chunk.

@@ -1,7 +1,7 @@
 //! The gradients of one optimiser step, in the order of the trainable parameters.
 
 use crate::Result;
-use crate::cells::sum_of_squares;
+use crate::cells::{for_each, sum_of_squares};
 use crate::optimizer::Trainable;
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
@@ -70,11 +70,11 @@ impl Gradients {
 
     /// Global norm of the mean gradient: √(Σ over all parameters of Σ g²).
     pub fn norm(&self) -> Result<f64> {
-        let mut sum = 0.0;
-        for gradient in self.sums.iter().flatten() {
-            sum += sum_of_squares(gradient)?;
-        }
-        Ok(sum.sqrt() * self.mean_factor())
+        let Some(first) = self.sums.iter().flatten().next() else {
+            return Ok(0.0);
+        };
+        let squares = for_each(self.sums.iter().flatten(), first.device(), sum_of_squares)?;
+        Ok(squares.iter().sum::<f64>().sqrt() * self.mean_factor())
     }
 
     /// The factor that brings a gradient of this norm down to `clip`, as `torch.nn.utils.clip_grad_norm_`.

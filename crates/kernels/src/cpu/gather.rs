@@ -15,6 +15,7 @@ use super::buffer::{Scratch, Shared, Workspace, units, with_panels, with_workspa
 use super::chunk::{Chunk, Plan};
 use super::finish::Finish;
 use super::plan::{self, Class, Spot};
+use super::team::OnTeam;
 use super::tile::{A_PITCH, Kernel, MAX_ROWS};
 use super::transpose::transpose;
 use super::value::Value;
@@ -218,7 +219,7 @@ impl<T: Value> Job<'_, T> {
             })
             .collect();
         let panels = to.par_chunks_mut(layout.len).enumerate();
-        panels.for_each(|(i, to)| {
+        panels.on_team(|(i, to)| {
             with_workspace(|space| {
                 let taps = to.chunks_exact_mut(steps * kernel.nr).take(self.taps);
                 for (tap, to) in taps.enumerate() {
@@ -252,7 +253,7 @@ impl<T: Value> Job<'_, T> {
         assert_eq!(packed.len(), self.units(layout));
         let tasks = self.tasks(layout);
         let fill = |out: Shared<'_, T>| {
-            tasks.par_iter().with_max_len(1).for_each(|task| {
+            tasks.par_iter().on_team(|task| {
                 with_workspace(|space| {
                     let _entered = layout.kernel.enter();
                     // SAFETY: tasks differ in rows or panels, so no two touch the same values; what they are added to

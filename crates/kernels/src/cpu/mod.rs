@@ -15,6 +15,7 @@ pub mod plan;
 pub mod pointwise;
 pub mod pool;
 pub mod simd;
+pub mod team;
 pub mod tile;
 pub mod transpose;
 pub mod value;
@@ -62,10 +63,4 @@ pub fn with_values<T>(
             tensor.device()
         ),
     }
-}
-
-/// Runs `f` on a thread of the current pool. Operators that it calls one after the other then start at once; called from outside, each
-/// would wake the pool and sleep until it is done.
-pub fn in_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| f())
 }

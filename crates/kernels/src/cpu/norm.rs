@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::buffer::{Shared, with_panels, written};
 use super::isa::vectorised;
+use super::team::OnTeam;
 use super::value::Value;
 use crate::batch_norm::Activation;
 
@@ -45,7 +46,7 @@ pub fn moments<T: Value>(x: &[T], channels: usize) -> Moments {
         partial
             .par_chunks_mut(3 * channels)
             .zip(x.par_chunks(step * channels))
-            .for_each(|(partial, x)| {
+            .on_team(|(partial, x)| {
                 let (centre, sums) = partial.split_at_mut(channels);
                 let (sum, square) = sums.split_at_mut(channels);
                 rough_mean(x, centre);
@@ -56,15 +57,7 @@ pub fn moments<T: Value>(x: &[T], channels: usize) -> Moments {
             let n = step.min(rows - b * step) as f64;
             let (centre, sums) = partial.split_at(channels);
             let (sum, square) = sums.split_at(channels);
-            let share = n / (before + n);
-            for j in 0..channels {
-                let shift = f64::from(sum[j]) / n;
-                let block_mean = f64::from(centre[j]) + shift;
-                let block_m2 = f64::from(square[j]) - f64::from(sum[j]) * shift;
-                let delta = block_mean - mean[j];
-                mean[j] += delta * share;
-                m2[j] += block_m2 + delta * delta * before * share;
-            }
+            join(n, before, (centre, sum, square), &mut mean, &mut m2);
             before += n;
         }
     });
@@ -72,6 +65,33 @@ pub fn moments<T: Value>(x: &[T], channels: usize) -> Moments {
     Moments {
         mean: mean.iter().map(|m| *m as f32).collect(),
         var: m2.iter().map(|m| (m / count).max(0.0) as f32).collect(),
+    }
+}
+
+vectorised! {
+    /// Takes a block of `n` rows into the mean and the sum of squares around it of the `before` rows before. The block's sums are around its centre.
+    pub fn join(n: f64, before: f64, block: (&[f32], &[f32], &[f32]), mean: &mut [f64], m2: &mut [f64]) {
+        let channels = mean.len();
+        let (centre, sum, square) = (&block.0[..channels], &block.1[..channels], &block.2[..channels]);
+        let m2 = &mut m2[..channels];
+        let share = n / (before + n);
+        for j in 0..channels {
+            let shift = f64::from(sum[j]) / n;
+            let block_mean = f64::from(centre[j]) + shift;
+            let block_m2 = f64::from(square[j]) - f64::from(sum[j]) * shift;
+            let delta = block_mean - mean[j];
+            mean[j] += delta * share;
+            m2[j] += block_m2 + delta * delta * before * share;
+        }
+    }
+}
+
+vectorised! {
+    /// total += part
+    pub fn accumulate(total: &mut [f64], part: &[f32]) {
+        for (t, p) in total.iter_mut().zip(part) {
+            *t += f64::from(*p);
+        }
     }
 }
 
@@ -134,7 +154,7 @@ pub fn normalise<T: Value>(
     let step = block_rows(channels) * channels;
     let relu = act == Activation::Relu;
     let fill = |out: Shared<'_, T>| {
-        x.par_chunks(step).enumerate().for_each(|(i, x)| {
+        x.par_chunks(step).enumerate().on_team(|(i, x)| {
             let from = i * step;
             // SAFETY: blocks do not overlap.
             let y = unsafe { out.part(from, from + x.len()) };
@@ -259,7 +279,7 @@ impl<T: Value> Backward<'_, T> {
             partial
                 .zip(dy.par_chunks(step))
                 .enumerate()
-                .for_each(|(i, (partial, dy))| {
+                .on_team(|(i, (partial, dy))| {
                     let at = i * step..i * step + dy.len();
                     self.block_sums(at.clone(), self.gate.block(at), dy, partial);
                 });
@@ -273,7 +293,7 @@ impl<T: Value> Backward<'_, T> {
             partial
                 .zip(dy.par_chunks_mut(step))
                 .enumerate()
-                .for_each(|(i, (partial, dy))| {
+                .on_team(|(i, (partial, dy))| {
                     let at = i * step..i * step + dy.len();
                     if let Gate::Result(y) = self.gate {
                         close_gates(dy, &y[at.clone()]);
@@ -304,10 +324,8 @@ impl<T: Value> Backward<'_, T> {
             fill(partial.par_chunks_mut(2 * channels));
             for partial in partial.chunks_exact(2 * channels) {
                 let (s, p) = partial.split_at(channels);
-                for j in 0..channels {
-                    sum[j] += f64::from(s[j]);
-                    product[j] += f64::from(p[j]);
-                }
+                accumulate(&mut sum, s);
+                accumulate(&mut product, p);
             }
         });
         let inv = |j: usize| f64::from(self.inv_std[j]);
@@ -337,7 +355,7 @@ impl<T: Value> Backward<'_, T> {
     /// Turns dy into dx.
     pub fn input(&self, sums: &Sums, dy: &mut [T]) {
         let step = self.step();
-        dy.par_chunks_mut(step).enumerate().for_each(|(i, dy)| {
+        dy.par_chunks_mut(step).enumerate().on_team(|(i, dy)| {
             let at = i * step..i * step + dy.len();
             let gate = self.gate.block(at.clone());
             block_input(&self.x[at], dy, gate, self.mean, sums);
@@ -348,7 +366,7 @@ impl<T: Value> Backward<'_, T> {
     pub fn input_of(&self, sums: &Sums, g: &[T]) -> Vec<T> {
         let step = self.step();
         let fill = |out: Shared<'_, T>| {
-            g.par_chunks(step).enumerate().for_each(|(i, g)| {
+            g.par_chunks(step).enumerate().on_team(|(i, g)| {
                 let at = i * step..i * step + g.len();
                 // SAFETY: blocks do not overlap.
                 let dx = unsafe { out.part(at.start, at.end) }.write_copy_of_slice(g);
@@ -481,11 +499,9 @@ pub fn column_sums(g: &[f32], channels: usize) -> Vec<f32> {
             partial
                 .par_chunks_mut(channels)
                 .zip(g.par_chunks(step))
-                .for_each(|(sum, g)| block_column_sums(g, sum));
+                .on_team(|(sum, g)| block_column_sums(g, sum));
             for partial in partial.chunks_exact(channels) {
-                for (t, p) in total.iter_mut().zip(partial) {
-                    *t += f64::from(*p);
-                }
+                accumulate(&mut total, partial);
             }
         },
     );

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::buffer::{Shared, written};
 use super::isa::vectorised;
 use super::norm::rectify;
+use super::team::OnTeam;
 use super::value::Value;
 
 /// Values of one task.
@@ -15,7 +16,7 @@ const STEP: usize = 32 * 1024;
 /// max(0, x); a NaN stays.
 pub fn relu_forward(x: &[f32]) -> Vec<f32> {
     let fill = |out: Shared<'_, f32>| {
-        x.par_chunks(STEP).enumerate().for_each(|(i, x)| {
+        x.par_chunks(STEP).enumerate().on_team(|(i, x)| {
             // SAFETY: steps do not overlap.
             let y = unsafe { out.part(i * STEP, i * STEP + x.len()) };
             rectify_all(x, y);
@@ -36,7 +37,7 @@ vectorised! {
 /// dy where y > 0, else 0.
 pub fn relu_backward(y: &[f32], dy: &[f32]) -> Vec<f32> {
     let fill = |out: Shared<'_, f32>| {
-        y.par_chunks(STEP).enumerate().for_each(|(i, y)| {
+        y.par_chunks(STEP).enumerate().on_team(|(i, y)| {
             let (from, to) = (i * STEP, i * STEP + y.len());
             // SAFETY: steps do not overlap.
             let dx = unsafe { out.part(from, to) };
@@ -59,7 +60,7 @@ vectorised! {
 pub fn add<T: Value>(to: &mut [T], x: &[T]) {
     to.par_chunks_mut(STEP)
         .zip(x.par_chunks(STEP))
-        .for_each(|(to, x)| add_all(to, x));
+        .on_team(|(to, x)| add_all(to, x));
 }
 
 vectorised! {

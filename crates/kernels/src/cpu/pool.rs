@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::buffer::{Shared, filled, with_workspace, written};
 use super::isa::vectorised;
+use super::team::OnTeam;
 use super::value::{Value, lanes};
 use crate::geometry::PoolShape;
 
@@ -13,7 +14,7 @@ use crate::geometry::PoolShape;
 pub fn max_forward<T: Value>(s: &PoolShape, x: &[T]) -> Vec<T> {
     let (source, target) = (s.h * s.w * s.c, s.ho * s.wo * s.c);
     let fill = |out: Shared<'_, T>| {
-        (0..s.n).into_par_iter().for_each(|image| {
+        (0..s.n).into_par_iter().on_team(|image| {
             // SAFETY: images do not overlap.
             let y = unsafe { out.part(image * target, (image + 1) * target) };
             max_image(s, &x[image * source..][..source], y);
@@ -27,7 +28,7 @@ pub fn max_forward<T: Value>(s: &PoolShape, x: &[T]) -> Vec<T> {
 pub fn max_backward<T: Value>(s: &PoolShape, x: &[T], y: &[T], dy: &[T]) -> Vec<T> {
     let (source, target) = (s.h * s.w * s.c, s.ho * s.wo * s.c);
     let fill = |out: Shared<'_, T>| {
-        (0..s.n).into_par_iter().for_each(|image| {
+        (0..s.n).into_par_iter().on_team(|image| {
             // SAFETY: images do not overlap.
             let dx = unsafe { out.part(image * source, (image + 1) * source) };
             let at = image * target..(image + 1) * target;
@@ -149,7 +150,7 @@ fn share_lanes<T: Value, const N: usize>(
 pub fn mean_forward<T: Value>(pixels: usize, channels: usize, x: &[T]) -> Vec<f32> {
     let images = x.len() / (pixels * channels).max(1);
     let fill = |out: Shared<'_, f32>| {
-        (0..images).into_par_iter().for_each(|image| {
+        (0..images).into_par_iter().on_team(|image| {
             // SAFETY: images do not overlap.
             let y = unsafe { out.part(image * channels, (image + 1) * channels) };
             mean_image(&x[image * pixels * channels..][..pixels * channels], y);
@@ -178,7 +179,7 @@ pub fn mean_backward<T: Value>(pixels: usize, channels: usize, dy: &[f32]) -> Ve
     let images = dy.len() / channels.max(1);
     let share = 1.0 / pixels as f32;
     let fill = |out: Shared<'_, T>| {
-        (0..images).into_par_iter().for_each(|image| {
+        (0..images).into_par_iter().on_team(|image| {
             let len = pixels * channels;
             // SAFETY: images do not overlap.
             let dx = unsafe { out.part(image * len, (image + 1) * len) };

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use super::buffer::{Shared, Workspace, with_panels, with_workspace, written};
 use super::isa::vectorised;
 use super::plan::pairs;
+use super::team::OnTeam;
 use super::tile::{A_PITCH, K_PITCH, KC, Kernel, MAX_MR, Onto, Run, Side};
 use super::transpose::transpose;
 use super::value::Value;
@@ -91,7 +92,7 @@ pub fn conv_backward_weight<T: Value>(s: &ConvShape, x: &[T], dy: &[T]) -> Vec<f
     }
     let len = s.o * s.kh * s.kw * ck;
     sliced(len, slices, |all| {
-        tasks.par_iter().with_max_len(1).for_each(|task| {
+        tasks.par_iter().on_team(|task| {
             with_workspace(|space| {
                 let _entered = kernel.enter();
                 // SAFETY: tasks differ in slice, group, taps, outputs or panels: no value belongs to two. Bundles hold
@@ -112,7 +113,7 @@ pub fn sliced(len: usize, slices: usize, run: impl Fn(Shared<'_, f32>)) -> Vec<f
         with_panels(slices * len, |partial| {
             run(Shared::new(partial));
             let step = 4096;
-            (0..len.div_ceil(step)).into_par_iter().for_each(|i| {
+            (0..len.div_ceil(step)).into_par_iter().on_team(|i| {
                 let (from, to) = (i * step, len.min((i + 1) * step));
                 // SAFETY: steps do not overlap.
                 let sum = unsafe { out.part(from, to) }.write_copy_of_slice(&partial[from..to]);

@@ -12,6 +12,7 @@
 use rayon::prelude::*;
 
 use super::buffer::{Shared, Workspace, with_workspace};
+use super::team::OnTeam;
 use super::tile::{K_PITCH, KC, Kernel, MAX_MR, Onto, Run, Side};
 use super::value::Value;
 use super::weight_grad::{SLICE, Step, TASKS, pack_panels, pack_tiles, sliced};
@@ -95,7 +96,7 @@ pub fn conv_backward_weight<T: Value>(
     }
     let zeros = vec![T::ZERO; ck];
     sliced(weights, slices, |all| {
-        tasks.par_iter().with_max_len(1).for_each(|task| {
+        tasks.par_iter().on_team(|task| {
             with_workspace(|space| {
                 let _entered = kernel.enter();
                 // SAFETY: tasks differ in slice, group, columns of the window, outputs or panels: no value belongs to two,

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use super::buffer::{Scratch, Shared, Workspace, units, with_panels, with_workspace, written};
 use super::finish::{Finish, fetch_rows};
+use super::team::OnTeam;
 use super::tile::{A_PITCH, KC, Kernel, Onto, Run, Side};
 use super::transpose::transpose;
 use super::value::Value;
@@ -193,7 +194,7 @@ impl<T: Value> Product<'_, T> {
     fn pack(&self, pack: &impl Pack, first: usize, to: &mut [u32]) {
         let nr = Kernel::of::<T>().nr;
         let panels = to.par_chunks_mut(self.panel()).enumerate();
-        panels.for_each(|(i, to)| {
+        panels.on_team(|(i, to)| {
             with_workspace(|space| pack(&mut space.a, (first + i) * nr, nr, to))
         });
     }
@@ -237,7 +238,7 @@ impl<T: Value> Product<'_, T> {
         let tiles = Tiles::new(height, width, self.padding);
         let tasks = self.tasks(kernel, tiles.per_image() * self.images, panels.len());
         let zeros = vec![T::ZERO; self.map.2];
-        tasks.par_iter().with_max_len(1).for_each(|task| {
+        tasks.par_iter().on_team(|task| {
             with_workspace(|space| {
                 let _entered = kernel.enter();
                 let operands = Operands {

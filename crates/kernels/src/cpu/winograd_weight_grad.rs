@@ -10,6 +10,7 @@
 use rayon::prelude::*;
 
 use super::buffer::{Shared, Workspace, units, with_workspace};
+use super::team::OnTeam;
 use super::tile::{K_PITCH, Kernel, MAX_MR, Onto, Run, Side};
 use super::value::Value;
 use super::weight_grad::{TASKS, sliced};
@@ -64,7 +65,7 @@ pub fn conv_backward_weight<T: Value>(s: &ConvShape, x: &[T], dy: &[T]) -> Vec<f
     }
     let zeros = vec![T::ZERO; s.c];
     sliced(s.o * 9 * s.c, slices, |all| {
-        tasks.par_iter().with_max_len(1).for_each(|task| {
+        tasks.par_iter().on_team(|task| {
             let part = (
                 count * task.slice / slices,
                 count * (task.slice + 1) / slices,

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::cpu::team::OnTeam;
 use crate::cpu::value::Value;
 use crate::geometry::{ConvConfig, ConvShape};
 
@@ -49,7 +50,7 @@ impl Entry {
         let images = values
             .par_chunks_mut(to.max(1))
             .zip(x.par_chunks(from.max(1)));
-        images.for_each(|(values, x)| {
+        images.on_team(|(values, x)| {
             for (from, to) in self.rows() {
                 let pixels = values[to..].chunks_exact_mut(i.c);
                 for (to, x) in pixels.zip(x[from..][..o.w * o.c].chunks_exact(o.c)) {
@@ -70,7 +71,7 @@ impl Entry {
         let images = values
             .par_chunks_mut(to.max(1))
             .zip(dx.par_chunks(from.max(1)));
-        images.for_each(|(values, dx)| {
+        images.on_team(|(values, dx)| {
             for (to, from) in self.rows() {
                 let pixels = values[to..][..o.w * o.c].chunks_exact_mut(o.c);
                 for (to, x) in pixels.zip(dx[from..].chunks_exact(i.c)) {

@@ -16,8 +16,9 @@ use super::shapes::Shapes;
 use super::tape::{self, Forward, Gradients, Layers, Prepared, Statistics, Tape};
 use super::{Network, Precision};
 use crate::batch_norm::BatchMoments;
+use crate::cpu::team::in_pool;
 use crate::cpu::value::Value;
-use crate::cpu::{in_pool, with_values};
+use crate::cpu::with_values;
 use crate::gradients::collect;
 
 const NAME: &str = "network";

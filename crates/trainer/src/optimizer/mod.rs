@@ -10,13 +10,13 @@
 //! - LARS (You et al. 2017, as in solo-learn): for weights,
 //!   `g = (g + λ p) · trust · |p| / (|g| + λ |p| + ε)` where both norms are above zero; then SGD
 //!
-//! On the CPU every parameter is updated in one parallel pass over its own storage; elsewhere the same formulas
+//! On the CPU one parallel pass updates all parameters, each in its own storage; elsewhere the same formulas
 //! are composed of tensor operations.
 
 mod composed;
 mod fused;
 
-use crate::cells::{on_host, sum_of_squares};
+use crate::cells::{for_each, on_host, sum_of_squares};
 use crate::{Error, Gradients, OptimizerConfig, OptimizerKind, Result};
 use candle_core::{Device, Tensor, Var};
 use resnet::Parameters;
@@ -160,13 +160,14 @@ impl Optimizer {
             eps: c.eps(),
             corrections: c.betas().map(|beta| 1.0 - beta.powf(t)),
         };
-        for ((parameter, state), gradient) in self
-            .parameters
-            .iter()
-            .zip(&mut self.states)
-            .zip(gradients.sums())
-        {
-            let Some(gradient) = gradient else { continue };
+        let Some(first) = self.parameters.first() else {
+            return Ok(());
+        };
+        let all = (self.parameters.iter().zip(&mut self.states)).zip(gradients.sums());
+        for_each(all, first.var.device(), |((parameter, state), gradient)| {
+            let Some(gradient) = gradient else {
+                return Ok(());
+            };
             let mut n = numbers;
             n.lr *= parameter.rate;
             if parameter.decay {
@@ -178,11 +179,11 @@ impl Optimizer {
                 n.decay *= adapted;
             }
             if on_host(&parameter.var) {
-                fused::update(c.kind, &parameter.var, gradient, state, &n)?;
+                fused::update(c.kind, &parameter.var, gradient, state, &n)
             } else {
-                composed::update(c.kind, &parameter.var, gradient, state, &n)?;
+                composed::update(c.kind, &parameter.var, gradient, state, &n)
             }
-        }
+        })?;
         Ok(())
     }
 
