@@ -1,7 +1,7 @@
 //! Exponential moving average of the weights: a ← d a + (1 − d) p after every step,
 //! d = min(decay, (1 + t) / (10 + t)) so that the first steps do not weigh for ever.
 
-use crate::cells::{for_each, on_host, update0};
+use crate::cells::{map, on_host, update0};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use resnet::Parameters;
@@ -43,7 +43,7 @@ impl Average {
         let Some((_, first, _)) = self.shadows.first() else {
             return Ok(());
         };
-        for_each(&self.shadows, first.device(), |(_, var, shadow)| {
+        map(&self.shadows, first.device(), |(_, var, shadow)| {
             if on_host(var) {
                 let d = decay as f32;
                 return update0(shadow, var, |a, p| *a += (1.0 - d) * (p - *a));

@@ -27,9 +27,9 @@ pub(crate) fn read<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result
     }
 }
 
-/// `f` of every item, in their order. On a CPU the items run side by side: no small tensor makes the threads wait for each other. A device
-/// has a queue of its own, which takes them in turn.
-pub(crate) fn for_each<T: Send, R: Send>(
+/// `f` of every item, in their order, or the first error. On a CPU the items are taken in parallel: small tensors need no barrier each. A
+/// device has a queue of its own, which takes them in turn.
+pub(crate) fn map<T: Send, R: Send>(
     items: impl IntoIterator<Item = T>,
     device: &Device,
     f: impl Fn(T) -> Result<R> + Sync + Send,
@@ -38,7 +38,8 @@ pub(crate) fn for_each<T: Send, R: Send>(
         return items.into_iter().map(f).collect();
     }
     let items: Vec<T> = items.into_iter().collect();
-    items.into_par_iter().with_max_len(1).map(f).collect()
+    let all: Vec<Result<R>> = items.into_par_iter().with_max_len(1).map(f).collect();
+    all.into_iter().collect()
 }
 
 /// Σ x², summed in f64 chunk by chunk.

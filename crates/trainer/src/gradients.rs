@@ -1,7 +1,7 @@
 //! The gradients of one optimiser step, in the order of the trainable parameters.
 
 use crate::Result;
-use crate::cells::{for_each, sum_of_squares};
+use crate::cells::{map, sum_of_squares};
 use crate::optimizer::Trainable;
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
@@ -73,7 +73,7 @@ impl Gradients {
         let Some(first) = self.sums.iter().flatten().next() else {
             return Ok(0.0);
         };
-        let squares = for_each(self.sums.iter().flatten(), first.device(), sum_of_squares)?;
+        let squares = map(self.sums.iter().flatten(), first.device(), sum_of_squares)?;
         Ok(squares.iter().sum::<f64>().sqrt() * self.mean_factor())
     }
 

@@ -57,7 +57,7 @@ pub fn moments<T: Value>(x: &[T], channels: usize) -> Moments {
             let n = step.min(rows - b * step) as f64;
             let (centre, sums) = partial.split_at(channels);
             let (sum, square) = sums.split_at(channels);
-            join(n, before, (centre, sum, square), &mut mean, &mut m2);
+            merge(n, before, (centre, sum, square), &mut mean, &mut m2);
             before += n;
         }
     });
@@ -69,8 +69,8 @@ pub fn moments<T: Value>(x: &[T], channels: usize) -> Moments {
 }
 
 vectorised! {
-    /// Takes a block of `n` rows into the mean and the sum of squares around it of the `before` rows before. The block's sums are around its centre.
-    pub fn join(n: f64, before: f64, block: (&[f32], &[f32], &[f32]), mean: &mut [f64], m2: &mut [f64]) {
+    /// Merges a block of `n` rows, whose sums are around its centre, into the mean and the sum of squared deviations of the `before` rows so far.
+    pub fn merge(n: f64, before: f64, block: (&[f32], &[f32], &[f32]), mean: &mut [f64], m2: &mut [f64]) {
         let channels = mean.len();
         let (centre, sum, square) = (&block.0[..channels], &block.1[..channels], &block.2[..channels]);
         let m2 = &mut m2[..channels];

@@ -2,7 +2,8 @@
 //!
 //! A pass through a network is hundreds of parallel regions, most of them shorter than a millisecond. Rayon's threads fall asleep when a
 //! region leaves them nothing to do, and waking one takes as long as a small region. So a pass forms a *team*: those of the pool's threads
-//! that are free join it, look for its next region until it is over, and go back to the pool. Nobody waits for a thread that does not come.
+//! that are free join it, look for its next region until it is over, and go back to the pool. Nobody waits for a thread that does not come,
+//! and none stays long where no region comes.
 //!
 //! Each thread begins with its own share of a region's tasks, the same part of every region, which its caches know from the one before,
 //! and then helps the others. Which thread runs a task never shows in its result.
@@ -12,42 +13,40 @@ use std::cell::{RefCell, UnsafeCell};
 use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rayon::iter::plumbing::{Producer, ProducerCallback};
 use rayon::prelude::*;
 
-/// Rounds that a thread waits at full speed, some ten microseconds, before it offers its core to others in every round.
-const ROUNDS: usize = 1 << 8;
+/// Rounds that a thread waits at full speed, some microseconds, before it offers its core to others in every round.
+const ROUNDS: usize = 1 << 12;
+/// How long a member waits for a region before it leaves: longer than what a pass does between two. It may have come from
+/// within other work of the pool, which waits for it.
+const STAY: Duration = Duration::from_millis(2);
 /// Most tasks of a region; of more items, several are one.
 const TASKS: usize = 256;
 
 thread_local! {
-    /// The team that this thread leads, while it is not at one of its tasks.
+    /// The team that this thread leads; none while it works on one of its regions.
     static LED: RefCell<Option<Arc<Team>>> = const { RefCell::new(None) };
 }
 
-/// Runs `f` on a thread of the current pool. Called from outside, every operator of a pass would wake the pool and sleep until it is done.
-/// As long as `f` lasts, the thread leads a team.
+/// Runs `f` on a thread of the current pool, which leads a team as long as `f` lasts. Called from outside, every operator of a pass would
+/// wake the pool and sleep until it is done.
+///
+/// Within `f`, only [`OnTeam::on_team`] runs in parallel: members have no eye for other work of the pool.
 pub fn in_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| {
         let threads = rayon::current_num_threads();
-        let Some(leader) = rayon::current_thread_index().filter(|_| threads > 1) else {
+        if threads == 1 || LED.with_borrow(Option::is_some) {
             return f();
-        };
+        }
         let team = Arc::new(Team::new(threads));
-        let members = team.clone();
-        // Beside the scope, not within it: a thread that is busy elsewhere comes when the team is over, and goes.
-        rayon::spawn_broadcast(move |member| {
-            if member.index() != leader {
-                members.join(member.index());
-            }
-        });
-        let leading = Leading {
-            before: LED.replace(Some(team.clone())),
-            team,
-        };
+        team.call();
+        LED.set(Some(team.clone()));
+        let leading = Leading(team);
         let result = f();
         drop(leading);
         result
@@ -55,41 +54,48 @@ pub fn in_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
 }
 
 /// Ends a team, however its pass ends.
-struct Leading {
-    team: Arc<Team>,
-    before: Option<Arc<Team>>,
-}
+struct Leading(Arc<Team>);
 
 impl Drop for Leading {
     fn drop(&mut self) {
-        LED.set(self.before.take());
-        self.team.over.store(true, Ordering::Release);
+        LED.set(None);
+        self.0.over.store(true, Ordering::Release);
     }
 }
 
 /// Parallel iterators that a team can work through.
 pub trait OnTeam: IndexedParallelIterator {
-    /// [`for_each`](ParallelIterator::for_each) on the team that this thread leads, if it leads one.
+    /// [`for_each`](ParallelIterator::for_each), item by item, on the team that this thread leads, if it leads one.
     fn on_team(self, f: impl Fn(Self::Item) + Sync + Send) {
         let len = self.len();
         let Some(team) = LED.with_borrow_mut(|led| led.take_if(|_| len > 1)) else {
             return self.with_max_len(1).for_each(f);
         };
+        let working = Working(Some(team.clone()));
         self.with_producer(Items {
             len,
             team: &team,
             f,
         });
-        LED.set(Some(team));
+        drop(working);
     }
 }
 
 impl<I: IndexedParallelIterator> OnTeam for I {}
 
+/// Gives the leader its team back after a region, however that ends.
+struct Working(Option<Arc<Team>>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        LED.set(self.0.take());
+    }
+}
+
 /// What becomes of an iterator's items.
 struct Items<'a, F> {
     len: usize,
-    team: &'a Team,
+    team: &'a Arc<Team>,
     f: F,
 }
 
@@ -119,14 +125,16 @@ impl<T, F: Fn(T) + Sync> ProducerCallback<T> for Items<'_, F> {
 struct Team {
     /// Odd while a region is open.
     generation: AtomicUsize,
-    /// The last region opened. Written by the leader while none is open and nobody is inside.
+    /// The last region opened. Written by the leader between regions; read by members that `Open` waits for.
     region: UnsafeCell<Region>,
     /// The next task of every thread's share.
     shares: Box<[Share]>,
-    /// Members that may be reading the region.
+    /// Members that read the region, or are about to find it closed.
     inside: AtomicUsize,
     /// Of a member's task.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// Whether a member left since the last call.
+    left: AtomicBool,
     over: AtomicBool,
 }
 
@@ -160,8 +168,22 @@ impl Team {
             shares: (0..threads).map(|_| Share(AtomicUsize::new(0))).collect(),
             inside: AtomicUsize::new(0),
             panic: Mutex::new(None),
+            left: AtomicBool::new(false),
             over: AtomicBool::new(false),
         }
+    }
+
+    /// Asks the pool's other threads to join. A thread that is busy elsewhere comes when the team is over, and goes.
+    fn call(self: &Arc<Self>) {
+        let leader = rayon::current_thread_index();
+        let team: Weak<Self> = Arc::downgrade(self);
+        rayon::spawn_broadcast(move |member| {
+            if Some(member.index()) != leader
+                && let Some(team) = team.upgrade()
+            {
+                team.join(member.index());
+            }
+        });
     }
 
     /// The first task of a thread's share.
@@ -170,11 +192,14 @@ impl Team {
     }
 
     /// Leads the team through `run(0), …, run(tasks − 1)`. For the leader alone, one region after the other.
-    fn region(&self, tasks: usize, run: &Run<'_>) {
-        // SAFETY: only the lifetime changes. Nobody calls `run` when the region is closed and empty, which `Open` waits for.
+    fn region(self: &Arc<Self>, tasks: usize, run: &Run<'_>) {
+        if self.left.swap(false, Ordering::Relaxed) {
+            self.call();
+        }
+        // SAFETY: only the lifetime changes. Who calls `run` is the leader, below, or a member that `Open` waits for.
         let run = unsafe { std::mem::transmute::<*const Run<'_>, *const Run<'static>>(run) };
         let region = Region { tasks, run };
-        // SAFETY: no region is open and nobody is inside, so nobody reads.
+        // SAFETY: `Open` has waited for every member that read the region before; one that enters now finds none open and does not read.
         unsafe { *self.region.get() = region };
         for (thread, share) in self.shares.iter().enumerate() {
             share.0.store(self.first(thread, tasks), Ordering::Relaxed);
@@ -209,25 +234,29 @@ impl Team {
         }
     }
 
-    /// Works on every region until the team is over.
+    /// Works on every region until the team is over, or none has come for long.
     fn join(&self, thread: usize) {
-        let (mut seen, mut patience) = (0, Patience(0));
+        let (mut seen, mut patience) = (0, Patience::default());
         while !self.over.load(Ordering::Acquire) {
             let generation = self.generation.load(Ordering::Acquire);
             if generation.is_multiple_of(2) || generation == seen {
-                patience.wait();
+                if patience.wait() > STAY {
+                    self.left.store(true, Ordering::Relaxed);
+                    return;
+                }
                 continue;
             }
-            (seen, patience) = (generation, Patience(0));
-            // Either this thread sees below that the region has been closed, or the leader sees it inside: both orders are sequentially
-            // consistent.
+            (seen, patience) = (generation, Patience::default());
+            // Either this thread finds the region closed, or the leader, when it has closed it, finds this thread inside: the order of
+            // these two operations and of `Open`'s two is the same for everybody.
             self.inside.fetch_add(1, Ordering::SeqCst);
             if self.generation.load(Ordering::SeqCst) == generation {
-                // SAFETY: while somebody is inside, the leader does not write.
+                // SAFETY: the region was open after this thread had entered, so `Open` waits for it, and the leader does not write.
                 let region = unsafe { *self.region.get() };
                 let work = AssertUnwindSafe(|| self.work(thread, region));
                 if let Err(panic) = catch_unwind(work) {
-                    *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
+                    let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
+                    first.get_or_insert(panic);
                 }
             }
             self.inside.fetch_sub(1, Ordering::SeqCst);
@@ -235,30 +264,36 @@ impl Team {
     }
 }
 
-/// Closes a region and waits until nobody is inside.
+/// Closes a region and waits until no member is inside.
 struct Open<'a>(&'a Team);
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.0.generation.fetch_add(1, Ordering::SeqCst);
-        let mut patience = Patience(0);
+        let mut patience = Patience::default();
         while self.0.inside.load(Ordering::SeqCst) > 0 {
             patience.wait();
         }
     }
 }
 
-/// Rounds waited.
-struct Patience(usize);
+/// A wait, round by round.
+#[derive(Default)]
+struct Patience {
+    rounds: usize,
+    since: Option<Instant>,
+}
 
 impl Patience {
-    fn wait(&mut self) {
-        if self.0 < ROUNDS {
-            self.0 += 1;
+    /// One round; how long they have taken, but for the first.
+    fn wait(&mut self) -> Duration {
+        if self.rounds < ROUNDS {
+            self.rounds += 1;
             spin_loop();
-        } else {
-            thread::yield_now();
+            return Duration::ZERO;
         }
+        thread::yield_now();
+        self.since.get_or_insert_with(Instant::now).elapsed()
     }
 }
 
@@ -304,22 +339,24 @@ mod tests {
         }
     }
 
+    /// Two tasks that wait for each other: both are under way at the same time.
+    fn meet(here: &AtomicBool, there: &AtomicBool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        [(here, there), (there, here)]
+            .into_par_iter()
+            .on_team(|(own, other)| {
+                own.store(true, Ordering::SeqCst);
+                while !other.load(Ordering::SeqCst) {
+                    assert!(Instant::now() < deadline, "nobody came");
+                    thread::yield_now();
+                }
+            });
+    }
+
     #[test]
     fn members_come() {
-        // Both tasks are under way at the same time, or this never ends.
         let (here, there) = (AtomicBool::new(false), AtomicBool::new(false));
-        pool(2).install(|| {
-            in_pool(|| {
-                [(&here, &there), (&there, &here)]
-                    .into_par_iter()
-                    .on_team(|(own, other)| {
-                        own.store(true, Ordering::SeqCst);
-                        while !other.load(Ordering::SeqCst) {
-                            thread::yield_now();
-                        }
-                    });
-            });
-        });
+        pool(2).install(|| in_pool(|| meet(&here, &there)));
     }
 
     #[test]
@@ -355,6 +392,53 @@ mod tests {
             pool.install(|| assert!(!leads()));
             assert_eq!(pool.install(|| in_pool(|| visits(50))), vec![1; 50]);
         }
+    }
+
+    #[test]
+    fn members_leave_a_pass_that_pauses_and_come_back() {
+        let pool = pool(2);
+        pool.install(|| {
+            in_pool(|| {
+                for _ in 0..3 {
+                    assert_eq!(visits(50), vec![1; 50]);
+                    let team = LED.with_borrow(Clone::clone).expect("a team");
+                    while !team.left.load(Ordering::Relaxed) {
+                        thread::yield_now();
+                    }
+                }
+                let (here, there) = (AtomicBool::new(false), AtomicBool::new(false));
+                meet(&here, &there);
+            });
+        });
+    }
+
+    #[test]
+    fn a_pass_within_a_pass_has_the_same_team() {
+        pool(2).install(|| {
+            in_pool(|| {
+                in_pool(|| meet(&AtomicBool::new(false), &AtomicBool::new(false)));
+                assert!(leads());
+            });
+        });
+    }
+
+    #[test]
+    fn leaders_that_wait_within_tasks_do_not_wait_for_each_other() {
+        let pool = pool(4);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let pass = || {
+                            (0..8usize).into_par_iter().on_team(|i| {
+                                assert_eq!(visits(10 + i), vec![1; 10 + i]);
+                            });
+                        };
+                        pool.install(|| in_pool(pass));
+                    }
+                });
+            }
+        });
     }
 
     #[test]

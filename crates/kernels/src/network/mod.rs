@@ -13,7 +13,7 @@ use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::batch_norm::{Activation, BatchMoments};
-use crate::cpu;
+use crate::cpu::{self, team::in_pool};
 use crate::geometry::ConvConfig;
 use shapes::Shapes;
 use tape::Layers;
@@ -175,7 +175,7 @@ impl Network {
     ) -> Result<Tensor> {
         let shapes = self.check(output, x)?;
         let statistics = node::read(self, statistics)?;
-        node::infer(self, &shapes, x, Layers::Given(&statistics), precision)
+        in_pool(|| node::infer(self, &shapes, x, Layers::Given(&statistics), precision))
     }
 
     /// Reads parameters and statistics now, and packs the weights for images of x's size, however many: [`Prepared::infer`] then gives
@@ -273,7 +273,7 @@ impl Prepared {
         };
         let images = x.dim(0)?;
         if images <= AT_ONCE {
-            return infer(x);
+            return in_pool(|| infer(x));
         }
         let parts = (0..images).into_par_iter().step_by(AT_ONCE);
         let features: Vec<Tensor> = (parts.with_max_len(1))

@@ -133,7 +133,7 @@ pub fn prepare(
     }
 }
 
-/// The features, without a graph.
+/// The features, without a graph. On the current thread's pool or team, if it has one.
 pub fn infer(
     network: &Network,
     shapes: &Shapes,
@@ -149,11 +149,9 @@ pub fn infer(
         }
         Layers::Prepared(_) => network, // whose weights are not read
     };
-    let features = with_values(NAME, &x.contiguous()?, |x| {
-        in_pool(|| match precision {
-            Precision::F32 => tape::infer::<f32>(network, shapes, x, layers),
-            Precision::Bf16 => tape::infer::<bf16>(network, shapes, x, layers),
-        })
+    let features = with_values(NAME, &x.contiguous()?, |x| match precision {
+        Precision::F32 => tape::infer::<f32>(network, shapes, x, layers),
+        Precision::Bf16 => tape::infer::<bf16>(network, shapes, x, layers),
     })?;
     let [n, _, _, o] = shapes.last();
     Tensor::from_vec(features, (n, o), x.device())

@@ -16,7 +16,7 @@
 mod composed;
 mod fused;
 
-use crate::cells::{for_each, on_host, sum_of_squares};
+use crate::cells::{map, on_host, sum_of_squares};
 use crate::{Error, Gradients, OptimizerConfig, OptimizerKind, Result};
 use candle_core::{Device, Tensor, Var};
 use resnet::Parameters;
@@ -164,7 +164,7 @@ impl Optimizer {
             return Ok(());
         };
         let all = (self.parameters.iter().zip(&mut self.states)).zip(gradients.sums());
-        for_each(all, first.var.device(), |((parameter, state), gradient)| {
+        map(all, first.var.device(), |((parameter, state), gradient)| {
             let Some(gradient) = gradient else {
                 return Ok(());
             };
