@@ -89,6 +89,24 @@ pub fn forget_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
+/// Holds this process, and every thread that it starts from now on, to so many of the processors that it was granted, where the system can:
+/// threads beside those that compute, which load data, then have none of their own.
+pub fn hold_to(processors: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+        let Ok(granted) = sched_getaffinity(None) else {
+            return;
+        };
+        let mut held = CpuSet::new();
+        let granted = (0..CpuSet::MAX_CPU).filter(|cpu| granted.is_set(*cpu));
+        granted.take(processors).for_each(|cpu| held.set(cpu));
+        let _ = sched_setaffinity(None, &held);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = processors;
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
@@ -97,6 +115,17 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         Contender::start(command, "the shell", "the remedy").unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_thread_is_held_to_its_processors() {
+        let processors = std::thread::spawn(|| {
+            hold_to(1);
+            let beside = std::thread::spawn(std::thread::available_parallelism);
+            beside.join().unwrap().unwrap().get()
+        });
+        assert_eq!(processors.join().unwrap(), 1);
     }
 
     #[test]

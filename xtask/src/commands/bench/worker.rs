@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use trainer::{BenchNetwork, FeatureStep, TrainingStep};
 
-use super::contender::{forget_peak, memory};
+use super::contender::{forget_peak, hold_to, memory};
 use crate::{cli::PrecisionChoice, text::out};
 
 /// What a step is.
@@ -83,6 +83,9 @@ pub fn run() -> Result<()> {
     let mut lines = std::io::stdin().lock().lines();
     let first = lines.next().context("the worker was asked nothing")??;
     let request: Request = serde_json::from_str(&first)?;
+    if !matches!(request.task, Task::Data) {
+        hold_to(request.threads);
+    }
     forget_peak();
     let before = memory("VmRSS:");
     let mut work = Work::new(&request)?;
