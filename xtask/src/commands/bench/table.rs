@@ -54,8 +54,8 @@ pub fn terminal(report: &Report) -> String {
 pub fn markdown(report: &Report) -> String {
     let mut text = format!(
         "{}{}; {}. Rounds: {}; the contenders alternate in each, and medians are compared (lowest–highest); every contender is a \
-         process of its own; this project's is held to as many processors as it computes with threads. PyTorch runs eagerly, channels last, its bf16 by autocast; here 3×3 windows take transformed tiles (Winograd), \
-         and feature extraction packs the weights once for all batches. Peak memory is what the step holds above the process without it.\n",
+         process of its own; this project's is held to as many processors as it computes with threads. PyTorch runs eagerly, channels last, \
+         its bf16 by autocast; here 3×3 windows take transformed tiles (Winograd), and feature extraction packs the weights once for all batches. Peak memory is what the step holds above the process without it.\n",
         report.machine,
         (report.commit.as_deref())
             .map_or_else(String::new, |commit| format!("; commit {}", short(commit))),
